@@ -1,0 +1,32 @@
+"""Runs `async def` tests on a fresh event loop, and names the seed of everything random."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import os
+import random
+
+import pytest
+
+SEED = int(os.environ.get("TEST_SEED", "20260101"))
+
+
+def pytest_report_header() -> str:
+    return f"seed: {SEED} (TEST_SEED=N for another)"
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    """Any coroutine function is a test of its own event loop; no plugin is needed for that."""
+    if not inspect.iscoroutinefunction(pyfuncitem.obj):
+        return None
+    wanted = pyfuncitem._fixtureinfo.argnames
+    arguments = {name: pyfuncitem.funcargs[name] for name in wanted}
+    asyncio.run(asyncio.wait_for(pyfuncitem.obj(**arguments), timeout=60))
+    return True
+
+
+@pytest.fixture
+def rng() -> random.Random:
+    return random.Random(SEED)
