@@ -1,0 +1,385 @@
+"""The view: everything registered, in memory, as a tree of names.
+
+Owns the tree and its versions. Fed by `feed` with whole revisions (`restore`, then `apply`), read by DNS through
+`dns.source` and by the API. Synchronous and pure: a batch is applied between two questions, so every question sees
+one revision. Two rules make cached answers cheap to check: a change moves the `version` of every branch from the
+name up to the root, before any branch is unlinked; and a reload is applied as a diff, so what did not change stays.
+A name that lost all its services stays linked, empty, for its zone's `negative_grace` (a ghost): it is NODATA.
+"""
+
+from __future__ import annotations
+
+import heapq
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+from discovery import names, service
+from discovery.kv.contract import KV, Event
+from discovery.names import Path
+from discovery.service import Service
+
+
+class Record:
+    """One stored key (dns.source.Record). Not changed after it is made, but for a foreign lease's TTL."""
+
+    __slots__ = (
+        "address",
+        "create_revision",
+        "fields",
+        "key",
+        "lease",
+        "lease_ttl",
+        "path",
+        "reason",
+        "revision",
+        "target",
+    )
+
+    def __init__(self, path: Path, kv: KV) -> None:
+        self.key = kv.key
+        self.path = path
+        self.lease = kv.lease
+        self.revision = kv.mod_revision
+        self.create_revision = kv.create_revision
+        self.fields: Service | None = None
+        self.reason = ""
+        self.address: bytes | None = None
+        self.target: Path | None = None
+        try:
+            self.fields = service.read(kv.value)
+            self.address, self.target = service.resolve_host(self.fields.host)
+        except service.Unreadable as error:
+            self.reason = str(error)
+        self.lease_ttl = self.fields.lease_ttl if self.fields is not None and kv.lease else 0
+
+    def order(self) -> tuple[Path, bytes]:
+        """Sorts records in key order."""
+        return names.key_order(self.key, self.path)
+
+    def same(self, other: Record) -> bool:
+        """Whether the store holds for both the same thing at the same revision."""
+        return (self.key, self.revision, self.lease, self.reason, self.fields) == (
+            other.key,
+            other.revision,
+            other.lease,
+            other.reason,
+            other.fields,
+        )
+
+
+class Branch:
+    """A name and all below it (dns.source.Branch)."""
+
+    __slots__ = ("_order", "children", "count", "ghost_until", "label", "parent", "records", "version")
+
+    def __init__(self, label: bytes, parent: Branch | None) -> None:
+        self.label = label
+        self.parent = parent
+        self.children: dict[bytes, Branch] = {}
+        self.records: tuple[Record, ...] = ()
+        self.count = 0
+        self.version = 0
+        self.ghost_until = 0.0
+        self._order: list[bytes] | None = None
+
+    def child(self, label: bytes) -> Branch | None:
+        return self.children.get(label)
+
+    def ordered(self) -> Sequence[Branch]:
+        if self._order is None:
+            self._order = sorted(self.children)
+        return [self.children[label] for label in self._order]
+
+    def walk(self) -> Iterator[Record]:
+        stack: list[Iterator[Branch]] = [iter((self,))]
+        while stack:
+            for branch in stack[-1]:
+                yield from branch.records
+                if branch.children:
+                    stack.append(branch._each())
+                    break
+            else:
+                stack.pop()
+
+    def _each(self) -> Iterator[Branch]:
+        if self._order is None:
+            self._order = sorted(self.children)
+        children = self.children
+        return (children[label] for label in self._order)
+
+    def add(self, label: bytes) -> Branch:
+        branch = self.children[label] = Branch(label, self)
+        if self._order is not None:
+            self._order.insert(bisect_left(self._order, label), label)
+        return branch
+
+    def grow(self, path: Path) -> Branch:
+        """The branch at `path` below this one, made where it is missing."""
+        branch = self
+        for label in path:
+            found = branch.children.get(label)
+            branch = branch.add(label) if found is None else found
+        return branch
+
+    def enter(self, record: Record) -> Record | None:
+        """Puts a record here; the one that it replaces."""
+        replaced = next((held for held in self.records if held.key == record.key), None)
+        if replaced is None:
+            self._add_to_count(1)
+        others = [held for held in self.records if held is not replaced]
+        self.records = tuple(sorted((*others, record), key=Record.order)) if others else (record,)
+        return replaced
+
+    def leave(self, key: bytes) -> Record | None:
+        """Takes a record away from here; the record, where there was one."""
+        gone = next((held for held in self.records if held.key == key), None)
+        if gone is not None:
+            self.records = tuple(held for held in self.records if held is not gone)
+            self._add_to_count(-1)
+        return gone
+
+    def _add_to_count(self, change: int) -> None:
+        at: Branch | None = self
+        while at is not None:
+            at.count += change
+            at = at.parent
+
+    def unlink(self) -> None:
+        assert self.parent is not None
+        del self.parent.children[self.label]
+        if self.parent._order is not None:
+            order = self.parent._order
+            del order[bisect_left(order, self.label)]
+
+
+class View:
+    """`grace_of` gives the seconds that a name which lost its services stays; `apexes` are the zones with serials.
+
+    `reverse` are the apexes whose addresses are answered by themselves; without any no address index is kept.
+    """
+
+    def __init__(
+        self,
+        prefix: str,
+        *,
+        apexes: Iterable[Path],
+        reverse: Iterable[Path] = (),
+        grace_of: Callable[[Path], float],
+    ) -> None:
+        self._prefix = prefix
+        self._grace_of = grace_of
+        self._reverse = tuple(reverse)
+        self._serials = dict.fromkeys((*apexes, *self._reverse), 0)
+        self._moves = 0
+        self._ghosts: list[tuple[float, int, Branch]] = []
+        self._foreign: dict[int, dict[bytes, Record]] = {}
+        self._lease_ttls: dict[int, int] = {}
+        self.root = Branch(b"", None)
+        self.addresses = Branch(b"", None)  # the same records by their reverse names, for zones in `reverse`
+        self.epoch = Branch(b"", None)
+        self.ready = False
+        self.stale = False
+        self.revision = 0
+        self.unreadable: dict[bytes, str] = {}  # key -> reason; keys that are no names among them
+        self.newly_unreadable: list[tuple[bytes, str]] = []  # for the feed to log and clear
+        self.unknown_leases: set[int] = set()  # foreign leases whose granted TTL nobody has told yet
+
+    # ------------------------------------------------------------ reading
+
+    def find(self, path: Path) -> Branch | None:
+        branch = self.root
+        for label in path:
+            found = branch.children.get(label)
+            if found is None:
+                return None
+            branch = found
+        return branch
+
+    def record(self, path: Path) -> Record | None:
+        """The record at exactly that name; of keys that differ only in case the lower-case one, else the first."""
+        branch = self.find(path)
+        if branch is None or not branch.records:
+            return None
+        key = names.key_of(path, self._prefix)
+        return next((record for record in branch.records if record.key == key), branch.records[0])
+
+    def services(self, apex: Path) -> Iterator[tuple[Path, int]]:
+        """Every name below (or at) `apex` that has records directly below it, with their number, in key order."""
+        top = self.find(apex)
+        stack = [(apex, top)] if top is not None else []
+        while stack:
+            path, branch = stack.pop()
+            direct = sum(len(child.records) for child in branch.children.values())
+            if direct:
+                yield path, direct
+            stack.extend(((*path, child.label), child) for child in reversed(branch.ordered()))
+
+    def serial(self, apex: Path) -> int:
+        return self._serials[apex]
+
+    # ------------------------------------------------------------ being fed
+
+    def restore(self, kvs: Iterable[KV], revision: int, now: float) -> None:
+        """The whole state at `revision`, applied as a diff to what is held. Marks the view ready."""
+        held = {record.key: record for record in self.root.walk()}
+        unnamed = {key for key in self.unreadable if key not in held}
+        for kv in kvs:
+            path = names.path_of(kv.key, self._prefix)
+            old = held.pop(kv.key, None)
+            if path is None:
+                unnamed.discard(kv.key)
+                self._unnamed(kv)
+                continue
+            new = Record(path, kv)
+            if old is None or not old.same(new):
+                self._put(new, revision, now)
+        for key in unnamed:
+            del self.unreadable[key]
+        for record in held.values():
+            self._delete(record.key, record.path, revision, now)
+        for apex in self._serials:
+            self._serials[apex] = max(self._serials[apex], revision)
+        self.revision = revision
+        self.ready = True
+        self.new_epoch()  # the zones' serials moved, whatever else did
+
+    def apply(self, events: Iterable[Event], revision: int, now: float) -> None:
+        """One whole revision."""
+        for event in events:
+            kv = event.kv
+            path = names.path_of(kv.key, self._prefix)
+            if path is not None:
+                if event.deleted:
+                    self._delete(kv.key, path, revision, now)
+                else:
+                    self._put(Record(path, kv), revision, now)
+            elif event.deleted:
+                self.unreadable.pop(kv.key, None)
+            else:
+                self._unnamed(kv)
+        self.revision = revision
+
+    def sweep(self, now: float) -> float | None:
+        """Unlinks the ghosts whose grace has ended; when the next one ends, or None."""
+        while self._ghosts and self._ghosts[0][0] <= now:
+            _, _, branch = heapq.heappop(self._ghosts)
+            if branch.ghost_until <= now:
+                self._prune(branch, now)
+        return self._ghosts[0][0] if self._ghosts else None
+
+    def learn_lease(self, lease: int, ttl: int) -> None:
+        """The granted TTL of a lease whose records don't carry it."""
+        self.unknown_leases.discard(lease)
+        self._lease_ttls[lease] = ttl
+        for record in self._foreign.get(lease, {}).values():
+            record.lease_ttl = ttl
+            branch = self.find(record.path)
+            assert branch is not None
+            self._move(branch)
+
+    def new_epoch(self) -> None:
+        """Makes every cached answer stale: readiness, staleness, configuration or live nodes changed."""
+        self.epoch.version += 1
+
+    # ------------------------------------------------------------ the tree
+
+    def _unnamed(self, kv: KV) -> None:
+        self._unread(
+            kv.key, "the key is no domain name: a part is empty or over 63 bytes, or all are over 255"
+        )
+
+    def _unread(self, key: bytes, reason: str) -> None:
+        if self.unreadable.get(key) != reason:
+            self.unreadable[key] = reason
+            self.newly_unreadable.append((key, reason))
+
+    def _move(self, branch: Branch) -> None:
+        """Moves the versions from `branch` up to the root."""
+        self._moves += 1
+        at: Branch | None = branch
+        while at is not None:
+            at.version = self._moves
+            at = at.parent
+
+    def _put(self, record: Record, revision: int, now: float) -> None:
+        branch = self.root.grow(record.path)
+        replaced = branch.enter(record)
+        self._hold(record, revision)
+        if replaced is not None:
+            self._forget(replaced, revision)
+        self._touch_zones(record.path, revision)
+        self._move(branch)
+
+    def _delete(self, key: bytes, path: Path, revision: int, now: float) -> None:
+        branch = self.find(path)
+        gone = branch.leave(key) if branch is not None else None
+        if branch is None or gone is None:
+            return
+        self._forget(gone, revision)
+        self.unreadable.pop(key, None)
+        self._touch_zones(path, revision)
+        self._move(branch)
+        if not branch.records:
+            grace = self._grace_of(path)
+            branch.ghost_until = now + grace
+            if grace > 0:
+                heapq.heappush(self._ghosts, (branch.ghost_until, self._moves, branch))
+            else:
+                self._prune(branch, now)
+
+    def _prune(self, branch: Branch, now: float) -> None:
+        """Unlinks an empty branch whose grace is over, and those above it that existed by it alone."""
+        at = branch
+        while at.parent is not None and not at.records and not at.children and at.ghost_until <= now:
+            if at.parent.children.get(at.label) is not at:
+                return
+            self._move(at)
+            at.unlink()
+            at = at.parent
+
+    def _hold(self, record: Record, revision: int) -> None:
+        """Enters a record into everything but the tree; it may be there already under its key."""
+        if record.reason:
+            self._unread(record.key, record.reason)
+        else:
+            self.unreadable.pop(record.key, None)
+        if record.lease and not record.lease_ttl:
+            self._foreign.setdefault(record.lease, {})[record.key] = record
+            record.lease_ttl = self._lease_ttls.get(record.lease, 0)
+            if not record.lease_ttl:
+                self.unknown_leases.add(record.lease)
+        if record.address is not None and self._reverse:
+            path = names.reverse_path(record.address)
+            branch = self.addresses.grow(path)
+            branch.enter(record)
+            self._move(branch)
+            self._touch_reverse(path, revision)
+
+    def _forget(self, record: Record, revision: int) -> None:
+        """Takes a record out of everything but the tree, where nothing newer stands under its key."""
+        held = self._foreign.get(record.lease, {})
+        if held.get(record.key) is record:
+            del held[record.key]
+            if not held:
+                del self._foreign[record.lease]
+                self._lease_ttls.pop(record.lease, None)
+                self.unknown_leases.discard(record.lease)
+        if record.address is not None and self._reverse:
+            path = names.reverse_path(record.address)
+            branch = self.addresses.grow(path)
+            if record in branch.records:
+                branch.leave(record.key)
+                self._move(branch)
+                if not branch.records:
+                    self._prune(branch, 0.0)
+            self._touch_reverse(path, revision)
+
+    def _touch_zones(self, path: Path, revision: int) -> None:
+        for apex in self._serials:
+            if path[: len(apex)] == apex:
+                self._serials[apex] = revision
+
+    def _touch_reverse(self, path: Path, revision: int) -> None:
+        for apex in self._reverse:
+            if path[: len(apex)] == apex:
+                self._serials[apex] = revision

@@ -1,0 +1,131 @@
+"""From an answer's records to a packet.
+
+Owns sections, sizes and truncation. `prepare` encodes an answer once, independent of who asks; `pack` cuts it to a
+size and gives a `Body`, of which every packet is made by joining: id, `head`, a slice of `ring`, `tail`. The ring
+holds the rotating records twice in a row, so that a rotation is one slice of `span` records.
+What does not fit is left out as RFC 2181 section 9 wants it: additional RRsets whole and without TC,
+then records of the answer, with TC over UDP.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import accumulate
+from struct import Struct
+
+from discovery.dns import wire
+from discovery.dns.records import RR, Answer
+from discovery.dns.source import Branch, Path
+
+_COUNTS = Struct("!HHHHH")
+MAX_MESSAGE = 65535  # RFC 1035 section 4.2.2
+
+
+class Prepared:
+    """An answer encoded but for header, question and OPT."""
+
+    __slots__ = (
+        "additional",
+        "authority",
+        "cut",
+        "first",
+        "flags",
+        "rcode",
+        "rotating",
+        "stamps",
+        "whole_size",
+    )
+
+    def __init__(self, answer: Answer, question: Path) -> None:
+        encoder = wire.Encoder(question)
+
+        def encode(records: Sequence[RR]) -> list[bytes]:
+            return [encoder.record(*record) for record in records]
+
+        self.flags = wire.QR | (wire.AA if answer.authoritative else 0)
+        self.rcode = answer.rcode
+        self.first = encode(answer.first)
+        self.rotating = encode(answer.rotating)
+        self.authority = encode(answer.authority)
+        self.additional = [(b"".join(encode(rrset)), len(rrset)) for rrset in answer.additional]
+        self.stamps: tuple[tuple[Branch, int], ...] = answer.stamps
+        self.cut = answer.cut
+        self.whole_size = sum(
+            map(len, (*self.first, *self.rotating, *self.authority, *(rrset for rrset, _ in self.additional)))
+        )
+
+
+class Body:
+    """All of a packet but its id: `head` + `ring[offsets[k]:offsets[k + span]]` + `tail`, for any k below `turns`.
+
+    With `turns` 1 the ring is empty and all stands in `head`.
+    """
+
+    __slots__ = ("head", "offsets", "ring", "size", "span", "tail", "truncated", "turns")
+
+    def __init__(
+        self, head: bytes, ring: list[bytes], span: int, tail: bytes, *, rotate: bool, truncated: bool
+    ):
+        self.truncated = truncated
+        self.span = span
+        if rotate and len(ring) > 1 and span:
+            self.turns = len(ring)
+            twice = ring + ring[:span]
+            self.head, self.ring, self.tail = head, b"".join(twice), tail
+            self.offsets = tuple(accumulate(map(len, twice), initial=0))
+        else:
+            self.turns = 1
+            self.head, self.ring, self.tail = b"".join((head, *ring[:span], tail)), b"", b""
+            self.offsets = ()
+        self.size = len(self.head) + len(self.ring) + len(self.tail) + 36 * len(self.offsets)
+
+    def turn(self, draw: float) -> bytes:
+        """The packet without its id; `draw` in [0, 1) chooses the rotation."""
+        if self.turns == 1:
+            return self.head
+        start = int(draw * self.turns)
+        return self.head + self.ring[self.offsets[start] : self.offsets[start + self.span]] + self.tail
+
+
+def pack(
+    prepared: Prepared, question: bytes, flags: int, opt: bytes, limit: int, *, udp: bool, rotate: bool
+) -> Body:
+    """`flags`: the header flags to copy from the query; `question` as it came; `limit` in bytes, whole packet."""
+    room = limit - wire.HEADER_SIZE - len(question) - len(opt)
+    first, ring = prepared.first, prepared.rotating
+    authority, additional = b"".join(prepared.authority), b""
+    counts = [1 if question else 0, 0, len(prepared.authority), 1 if opt else 0]
+    span = len(ring)
+    truncated = False
+    left = room - sum(map(len, first)) - sum(map(len, ring)) - len(authority)
+    if left < 0:
+        first, span = _fit(first, ring, room)
+        authority, counts[2] = b"", 0
+        truncated = udp
+    else:
+        for rrset, number in prepared.additional:
+            if len(rrset) <= left:
+                left -= len(rrset)
+                additional += rrset
+                counts[3] += number
+    counts[1] = len(first) + span
+    flags |= prepared.flags | prepared.rcode & 15 | (wire.TC if truncated else 0)
+    head = _COUNTS.pack(flags, *counts) + question + b"".join(first)
+    return Body(head, ring, span, authority + additional + opt, rotate=rotate, truncated=truncated)
+
+
+def _fit(first: list[bytes], ring: list[bytes], room: int) -> tuple[list[bytes], int]:
+    """How many whole records fit, whichever of the ring comes first: as many as of the largest ones would."""
+    kept: list[bytes] = []
+    for record in first:
+        room -= len(record)
+        if room < 0:
+            return kept, 0
+        kept.append(record)
+    span = 0
+    for size in sorted(map(len, ring), reverse=True):
+        room -= size
+        if room < 0:
+            break
+        span += 1
+    return kept, span

@@ -1,0 +1,46 @@
+"""What the DNS server counts: plain ints that the hot path adds to and `/metrics` reads.
+
+Owns the names of the counters. It never renders, locks or resets them: they only grow, in one process, from one
+event loop. Latency is not among them: it is sampled elsewhere.
+"""
+
+from __future__ import annotations
+
+RCODES = 24
+"""RFC 6895 section 2.3 assigns 0 to 23; a response with another rcode is not ours."""
+
+
+class DnsCounters:
+    """`rcodes[n]` counts the responses with rcode n, the extended part included (BADVERS is 16).
+
+    A question is a hit of the raw cache, else of the prepared one, else a miss. `dropped` got no answer at all;
+    `cut`: answers made from `dns.max_matched` services while more matched; `failed`: SERVFAIL for an error of ours.
+    `malformed` are those that were answered FORMERR or could not be answered for being damaged.
+    """
+
+    __slots__ = (
+        "cut",
+        "dropped",
+        "failed",
+        "hits_prepared",
+        "hits_raw",
+        "malformed",
+        "misses",
+        "queries_tcp",
+        "queries_udp",
+        "rcodes",
+        "truncated",
+    )
+
+    def __init__(self) -> None:
+        self.queries_udp = 0
+        self.queries_tcp = 0
+        self.hits_raw = 0
+        self.hits_prepared = 0
+        self.misses = 0
+        self.truncated = 0
+        self.cut = 0
+        self.dropped = 0
+        self.failed = 0
+        self.malformed = 0
+        self.rcodes = [0] * RCODES

@@ -1,0 +1,93 @@
+"""The values that answering is made of: records, RRsets and the answer as sections.
+
+Owns these types and the small rules that hold for any answer: no section holds a record twice, all records of
+the answer section share the least TTL, an RRset in additional has its least TTL (RFC 2181 section 5.2).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import msgspec
+
+from discovery.dns import wire
+from discovery.dns.source import Branch, Path, Record
+from discovery.dns.zone import Zone
+
+
+class RR(NamedTuple):
+    """One record; a Path in `rdata` is a name that may be compressed."""
+
+    owner: Path
+    rtype: int
+    ttl: int
+    rdata: tuple[bytes | Path, ...]
+    rclass: int = wire.IN
+
+
+class Node(msgspec.Struct, frozen=True):
+    """This node as its zones' name server: its label and its addresses (4 or 16 bytes each)."""
+
+    label: bytes = b""
+    addresses: tuple[bytes, ...] = ()
+
+
+class Answer:
+    """An answer as sections. `first` keeps its order and stands before `rotating`; `additional` is a list of RRsets.
+
+    `stamps`: the branches it was made from, with the versions they had; `cut`: `max_matched` left services out.
+    """
+
+    __slots__ = ("additional", "authoritative", "authority", "cut", "first", "rcode", "rotating", "stamps")
+
+    def __init__(self) -> None:
+        self.rcode = wire.NOERROR
+        self.authoritative = False
+        self.first: list[RR] = []
+        self.rotating: list[RR] = []
+        self.authority: list[RR] = []
+        self.additional: list[list[RR]] = []
+        self.stamps: tuple[tuple[Branch, int], ...] = ()
+        self.cut = False
+
+    def settle(self) -> None:
+        """Takes doubles out of the answer section and gives all of it the least TTL."""
+        records = [*self.first, *self.rotating]
+        if len(records) > 1:
+            least = min(record.ttl for record in records)
+            self.first = list(dict.fromkeys(record._replace(ttl=least) for record in self.first))
+            self.rotating = list(dict.fromkeys(record._replace(ttl=least) for record in self.rotating))
+
+    def limit_ttl(self, limit: int) -> None:
+        """Lowers every TTL above `limit` seconds."""
+
+        def lowered(records: list[RR]) -> list[RR]:
+            return [record._replace(ttl=min(record.ttl, limit)) for record in records]
+
+        self.first, self.rotating, self.authority = map(lowered, (self.first, self.rotating, self.authority))
+        self.additional = [lowered(rrset) for rrset in self.additional]
+
+
+def rrsets(records: Iterable[RR]) -> list[list[RR]]:
+    """Records gathered by owner and type in order of appearance, doubles dropped, each set with its least TTL."""
+    sets: dict[tuple[Path, int], dict[tuple[bytes | Path, ...], int]] = {}
+    for owner, rtype, ttl, rdata, _ in records:
+        members = sets.setdefault((owner, rtype), {})
+        members[rdata] = min(ttl, members.get(rdata, ttl))
+    return [
+        [RR(owner, rtype, min(members.values()), rdata) for rdata in members]
+        for (owner, rtype), members in sets.items()
+    ]
+
+
+def number(record: Record, field: str, zone: Zone) -> int:
+    """`priority`, `weight` or `ttl` of a service, the zone's default where it sets none."""
+    value = getattr(record.fields, field) or getattr(zone, field)
+    assert isinstance(value, int)
+    return value
+
+
+def host_of(record: Record) -> bytes | Path | None:
+    """A service's host: the address, or the folded name; None when it gives only TXT."""
+    return record.address if record.address is not None else record.target

@@ -1,0 +1,289 @@
+"""From a name and a type to records.
+
+Owns the record rules of names.md: what each type is answered with, negative answers, TTLs, equal services,
+weights, targets, additional records. It asks `matching` what a name stands for and `following` where hosts lead;
+it knows nothing of packets, sizes or caches. Everything an answer depended on is in its `stamps`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from discovery.dns import wire
+from discovery.dns.following import Follower
+from discovery.dns.matching import Match, Matcher
+from discovery.dns.records import RR, Answer, Node, host_of, number, rrsets
+from discovery.dns.source import Path, Record, Source
+from discovery.dns.zone import SOA_EXPIRE, SOA_REFRESH, SOA_RETRY, Zone, Zones
+
+STALE_TTL = 30  # seconds; RFC 8767 section 4 recommends it
+MAX_PTR = 8
+ARPA = ((b"arpa", b"in-addr"), (b"arpa", b"ip6"))
+TRANSFERS = frozenset((wire.IXFR, wire.AXFR, wire.MAILB, wire.MAILA))
+AT_APEX = frozenset((wire.A, wire.AAAA, wire.SRV, wire.TXT, wire.MX))  # answered from apex.dns.D
+
+
+class Settings(msgspec.Struct, frozen=True):
+    """What answering is configured with. `chaos`: texts of class CH by lower-case name; empty switches them off."""
+
+    zones: Zones
+    node: Node
+    max_matched: int = 10000
+    round_robin: bool = True
+    payload_size: int = 1232
+    chaos: dict[bytes, bytes] = {}
+
+
+def synthesize(path: Path, qtype: int, source: Source, settings: Settings) -> Answer:
+    """The answer to a question of class IN. Total: every name and type has one."""
+    synthesis = _Synthesis(path, qtype, source, settings)
+    answer = synthesis.answer
+    if qtype in TRANSFERS:
+        answer.rcode = wire.REFUSED
+    elif qtype == wire.OPT:
+        answer.rcode = wire.FORMERR
+    else:
+        synthesis.respond()
+    answer.stamps = tuple(synthesis.matcher.stamps.items())
+    answer.cut = synthesis.matcher.cut
+    if source.stale:
+        answer.limit_ttl(STALE_TTL)
+    return answer
+
+
+class _Synthesis:
+    """One question. `owner` is the question's name; what it is answered from may stand elsewhere (`local`, `apex`)."""
+
+    def __init__(self, path: Path, qtype: int, source: Source, settings: Settings) -> None:
+        self.owner = path
+        self.qtype = qtype
+        self.source = source
+        self.zones = settings.zones
+        self.matcher = Matcher(source, settings.zones, settings.max_matched)
+        self.follower = Follower(self.matcher, settings.zones, settings.node, path)
+        self.answer = Answer()
+
+    def respond(self) -> None:
+        zone = self.zones.closest(self.owner)
+        if zone is None:
+            if self.qtype != wire.PTR or not self._stored_ptr(self.zones.first):
+                self.answer.rcode = wire.REFUSED
+            return
+        self.answer.authoritative = True
+        if (
+            self.qtype == wire.PTR
+            and self.owner[:2] in ARPA
+            and (self._stored_ptr(zone) or self._own_ptr(zone))
+        ):
+            return
+        if self.owner == zone.apex:
+            self._apex(zone)
+        elif zone.local is not None and self.owner == (*zone.dns, b"local"):
+            self._name(zone, zone.local)
+        else:
+            self._name(zone, self.owner)
+
+    # ------------------------------------------------------------ names
+
+    def _apex(self, zone: Zone) -> None:
+        if self.qtype == wire.SOA:
+            self.answer.first.append(self._soa(zone, zone.ttl))
+        elif self.qtype == wire.NS:
+            self._ns(zone)
+        elif self.qtype == wire.ANY:
+            self._hinfo(zone)
+        elif self.qtype in AT_APEX:
+            self._types(self.follower.match((*zone.dns, b"apex")), alias_allowed=False)
+        if not self.answer.first and not self.answer.rotating:
+            self._negative(zone, exists=True)
+
+    def _name(self, zone: Zone, path: Path) -> None:
+        match = self.follower.match(path)
+        if match.exists and self.qtype == wire.ANY:
+            self._hinfo(zone)
+        elif match.only is None or self.qtype in match.only:
+            if self.qtype == wire.CNAME:
+                self._cname(path, match)
+            else:
+                self._types(match, alias_allowed=True)
+        if not self.answer.first and not self.answer.rotating:
+            self._negative(zone, exists=match.exists or (zone.reverse and self._address_below(path)))
+
+    def _types(self, match: Match, *, alias_allowed: bool) -> None:
+        if self.qtype in (wire.A, wire.AAAA):
+            family = 4 if self.qtype == wire.A else 16
+            self.follower.addresses(self.owner, match, family, self.answer, alias_allowed=alias_allowed)
+        elif self.qtype == wire.SRV:
+            self._srv(match)
+        elif self.qtype == wire.MX:
+            self._mx(match)
+        elif self.qtype == wire.TXT:
+            self._txt(match)
+
+    # ------------------------------------------------------------ types
+
+    def _srv(self, match: Match) -> None:
+        """RFC 2782. A weight is the share in percent among the services of the same priority."""
+        found: dict[tuple[bytes | Path, int, int, int], Record] = {}
+        sums: dict[int, int] = {}
+        for record in match.records:
+            host = host_of(record)
+            if host is None:
+                continue
+            defaults = self.zones.defaults(record.path)
+            priority = number(record, "priority", defaults)
+            weight = number(record, "weight", defaults)
+            same = (host, _port(record, match), priority, weight)
+            if found.setdefault(same, record) is record:
+                sums[priority] = sums.get(priority, 0) + weight
+        records = []
+        for (_, port, priority, weight), record in found.items():
+            share = max(1, weight * 100 // sums[priority])
+            numbers = b"".join(value.to_bytes(2, "big") for value in (priority, share, port))
+            target = self._target(record, wire.SRV)
+            records.append(RR(self.owner, wire.SRV, self._ttl(record), (numbers + wire.encode_name(target),)))
+        self._answer(records, found.values())
+
+    def _mx(self, match: Match) -> None:
+        found: dict[tuple[bytes | Path, int, int, int, str], Record] = {}
+        for record in match.records:
+            fields, host = record.fields, host_of(record)
+            if fields is None or host is None or not fields.mail:
+                continue
+            defaults = self.zones.defaults(record.path)
+            numbers = (number(record, "priority", defaults), number(record, "weight", defaults))
+            found.setdefault((host, fields.port, *numbers, fields.text), record)
+        records = []
+        for record in found.values():
+            preference = number(record, "priority", self.zones.defaults(record.path)).to_bytes(2, "big")
+            rdata = (preference, self._target(record, wire.MX))
+            records.append(RR(self.owner, wire.MX, self._ttl(record), rdata))
+        self._answer(records, found.values())
+
+    def _txt(self, match: Match) -> None:
+        for record in match.records:
+            assert record.fields is not None
+            ttl = self._ttl(record)
+            if record.fields.text:
+                text = wire.encode_strings(record.fields.text.encode())
+                self.answer.first.append(RR(self.owner, wire.TXT, ttl, (text,)))
+            if record.fields.meta:
+                pairs = sorted((key.encode(), text.encode()) for key, text in record.fields.meta.items())
+                strings = b"".join(wire.encode_strings(key + b"=" + text) for key, text in pairs)
+                self.answer.first.append(RR(self.owner, wire.TXT, ttl, (strings,)))
+        self.answer.settle()
+
+    def _cname(self, path: Path, match: Match) -> None:
+        """The key at exactly that name, whether or not keys lie below it."""
+        if match.wild:
+            return
+        branch = self.matcher.find(path)
+        for record in branch.records if branch is not None else ():
+            if record.target is not None:
+                self.answer.first.append(RR(self.owner, wire.CNAME, self._ttl(record), (record.target,)))
+                return
+
+    def _ns(self, zone: Zone) -> None:
+        records = [record for record in self.follower.match(zone.ns).records if host_of(record) is not None]
+        self.answer.first.extend(
+            RR(self.owner, wire.NS, self._ttl(record), (self._target(record, wire.NS),)) for record in records
+        )
+        self._additional(records, wire.NS)
+        self.answer.settle()
+
+    def _stored_ptr(self, zone: Zone) -> bool:
+        """The key at exactly the name, configured zone or not."""
+        if self.owner[:2] not in ARPA:
+            return False
+        branch = self.matcher.find(self.owner)
+        for record in branch.records if branch is not None else ():
+            if record.target is not None:
+                self.answer.first.append(RR(self.owner, wire.PTR, self._ttl(record), (record.target,)))
+        self.answer.settle()
+        self.answer.authoritative = bool(self.answer.first) or self.answer.authoritative
+        return bool(self.answer.first)
+
+    def _own_ptr(self, zone: Zone) -> bool:
+        """From the services whose host is that address."""
+        if not zone.reverse or len(self.owner) not in (6, 34):
+            return False
+        stored = self.matcher.find(self.owner)
+        branch = self.matcher.find(self.owner, self.source.addresses)
+        if branch is None or (stored is not None and stored.records):
+            return False
+        found = [record for record in branch.records if self._named_in_zone(record)][:MAX_PTR]
+        self.answer.first.extend(
+            RR(self.owner, wire.PTR, self._ttl(record), (record.path,)) for record in found
+        )
+        self.answer.settle()
+        return bool(found)
+
+    def _named_in_zone(self, record: Record) -> bool:
+        zone = self.zones.closest(record.path)
+        stub = (*zone.dns, b"stub") if zone is not None else ()
+        return zone is not None and record.path[0] != b"arpa" and record.path[: len(stub)] != stub
+
+    def _address_below(self, path: Path) -> bool:
+        """Whether a service's address lies at or below a name of a reverse zone."""
+        branch = self.matcher.find(path, self.source.addresses)
+        return branch is not None and any(self._named_in_zone(record) for record in branch.walk())
+
+    def _hinfo(self, zone: Zone) -> None:
+        """ANY has one small answer (RFC 8482 section 4.2)."""
+        self.answer.first.append(RR(self.owner, wire.HINFO, zone.ttl, (b"\x07RFC8482\x00",)))
+
+    # ------------------------------------------------------------ parts
+
+    def _answer(self, records: Sequence[RR], services: Iterable[Record]) -> None:
+        self.answer.rotating.extend(records)
+        self.answer.settle()
+        self._additional(services, self.qtype)
+
+    def _additional(self, services: Iterable[Record], rtype: int) -> None:
+        """The addresses of the targets, each once, an RRset with its least TTL."""
+        records: list[RR] = []
+        for record in services:
+            if record.address is not None:
+                records.append(_address_rr(self._target(record, rtype), record.address, self._ttl(record)))
+            else:
+                records.extend(self.follower.endpoint(self._target(record, rtype)))
+        self.answer.additional = rrsets(records)
+
+    def _target(self, record: Record, rtype: int) -> Path:
+        """The name a record points to, `targetstrip` applied: in NS only to names made for addresses."""
+        assert record.fields is not None
+        name = record.path if record.target is None else record.target
+        strip = record.fields.targetstrip
+        if rtype == wire.NS and record.target is not None:
+            return name
+        zone = self.zones.closest(name)
+        least = len(zone.apex) if zone is not None else 1
+        return name[: len(name) - strip] if strip > 0 and len(name) - strip >= least else name
+
+    def _ttl(self, record: Record) -> int:
+        return self.follower.ttl(record)
+
+    def _negative(self, zone: Zone, *, exists: bool) -> None:
+        self.answer.rcode = wire.NOERROR if exists else wire.NXDOMAIN
+        self.answer.authority.append(self._soa(zone, min(zone.ttl, zone.negative_ttl)))  # RFC 2308 section 3
+
+    def _soa(self, zone: Zone, ttl: int) -> RR:
+        if (
+            self.qtype == wire.SOA
+        ):  # its serial moves with anything in the zone, a reverse zone's with any address
+            self.matcher.find(() if zone.reverse else zone.apex)
+        serial = self.source.serial(zone.apex) & 0xFFFFFFFF
+        timers = (serial, SOA_REFRESH, SOA_RETRY, SOA_EXPIRE, zone.negative_ttl)
+        numbers = b"".join(value.to_bytes(4, "big") for value in timers)
+        return RR(zone.apex, wire.SOA, ttl, (zone.ns, zone.rname, numbers))
+
+
+def _port(record: Record, match: Match) -> int:
+    assert record.fields is not None
+    return record.fields.ports[match.port_name] if match.port_name else record.fields.port
+
+
+def _address_rr(owner: Path, address: bytes, ttl: int) -> RR:
+    return RR(owner, wire.A if len(address) == 4 else wire.AAAA, ttl, (address,))

@@ -1,0 +1,240 @@
+"""DNS messages on the wire: what a query says, and how names and records are written.
+
+Owns parsing (header verdict, question, EDNS) and encoding of names; bytes in, bytes out. It never decides what
+the answer is. `parse` is total over bytes: every packet is a `Query`, perhaps with an `rcode` that says what is wrong
+with it, or None when it must not be answered at all. Names compress against the question alone, so that
+an encoded record means the same wherever it stands in a message.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from struct import Struct
+
+from discovery.dns.source import Path
+
+# Types (IANA "DNS Parameters").
+A, NS, CNAME, SOA, PTR, HINFO, MX, TXT, AAAA, SRV, OPT, TSIG = 1, 2, 5, 6, 12, 13, 15, 16, 28, 33, 41, 250
+IXFR, AXFR, MAILB, MAILA, ANY = 251, 252, 253, 254, 255
+IN, CH = 1, 3
+# Response codes.
+NOERROR, FORMERR, SERVFAIL, NXDOMAIN, NOTIMP, REFUSED, BADVERS = 0, 1, 2, 3, 4, 5, 16
+# Header flags.
+QR, AA, TC, RD, RA, CD = 0x8000, 0x0400, 0x0200, 0x0100, 0x0080, 0x0010
+# Extended errors (RFC 8914).
+EDE_STALE_ANSWER, EDE_NOT_READY = 3, 14
+OPTION_COOKIE, OPTION_EDE = 10, 15
+
+HEADER_SIZE = 12
+MIN_PAYLOAD = 512  # RFC 1035 section 4.2.1; RFC 6891 section 6.2.3: lower values count as 512
+QUESTION_POINTER = b"\xc0\x0c"
+
+_HEADER = Struct("!HHHHHH")
+_TWO = Struct("!HH")
+_RR = Struct("!HHIH")
+_FIXED = Struct("!HHIH")
+
+
+class FormatError(ValueError):
+    """The bytes are no DNS message."""
+
+
+class Edns:
+    """What a query's OPT record says (RFC 6891)."""
+
+    __slots__ = ("do", "options", "payload_size", "version")
+
+    def __init__(self, payload_size: int, version: int, do: bool, options: bytes) -> None:
+        self.payload_size = payload_size
+        self.version = version
+        self.do = do
+        self.options = options
+
+
+class Query:
+    """A query as read. `rcode` other than NOERROR: refuse it with that. `name` is the question's name, A-Z folded,
+    in wire form; `question` the question's bytes as they came (b"" when there was none to read)."""
+
+    __slots__ = ("edns", "flags", "id", "name", "qclass", "qtype", "question", "rcode")
+
+    def __init__(self, ident: int, flags: int) -> None:
+        self.id = ident
+        self.flags = flags
+        self.rcode = NOERROR
+        self.question = b""
+        self.name = b"\0"
+        self.qtype = 0
+        self.qclass = 0
+        self.edns: Edns | None = None
+
+    @property
+    def opcode(self) -> int:
+        return self.flags >> 11 & 15
+
+
+# ---------------------------------------------------------------- reading
+
+
+def parse(packet: bytes) -> Query | None:
+    """What a packet asks. None: silence (no whole header, or itself a response, however damaged)."""
+    if len(packet) < HEADER_SIZE:
+        return None
+    ident, flags, qdcount, ancount, nscount, arcount = _HEADER.unpack_from(packet)
+    if flags & QR:
+        return None
+    query = Query(ident, flags)
+    try:
+        if qdcount == 1:
+            at = _read_question(packet, query)
+            _read_records(packet, at, (ancount, nscount, arcount), query)
+        elif not query.opcode:
+            query.rcode = FORMERR  # RFC 9619
+    except FormatError:
+        query.rcode = FORMERR
+    if query.opcode:
+        query.rcode = NOTIMP  # whatever stands behind the header (RFC 8906 section 3.1.4)
+    elif query.rcode == NOERROR and query.edns is not None and query.edns.version:
+        query.rcode = BADVERS
+    return query
+
+
+def _read_question(packet: bytes, query: Query) -> int:
+    at = HEADER_SIZE
+    size = len(packet)
+    while True:
+        if at >= size:
+            raise FormatError("the question's name runs over the end")
+        length = packet[at]
+        if not length:
+            break
+        if length > 63:
+            raise FormatError("a pointer or an unknown label type in the question")
+        at += length + 1
+    at += 1
+    if at - HEADER_SIZE > 255 or at + 4 > size:
+        raise FormatError("the question is too long or cut off")
+    query.name = packet[HEADER_SIZE:at].lower()
+    query.qtype, query.qclass = _TWO.unpack_from(packet, at)
+    query.question = packet[HEADER_SIZE : at + 4]
+    return at + 4
+
+
+def _read_records(packet: bytes, at: int, counts: Sequence[int], query: Query) -> None:
+    """Walks all records, for they must be whole, and keeps the OPT."""
+    size = len(packet)
+    for section, count in enumerate(counts):
+        for _ in range(count):
+            start = at
+            at = _skip_name(packet, at)
+            if at + 10 > size:
+                raise FormatError("a record is cut off")
+            rtype, rclass, ttl, length = _RR.unpack_from(packet, at)
+            at += 10
+            if at + length > size:
+                raise FormatError("a record's data is cut off")
+            if rtype == OPT:
+                if section != 2 or packet[start] or query.edns is not None:
+                    raise FormatError("an OPT twice, misplaced, or with an owner name")
+                options = packet[at : at + length]
+                query.edns = Edns(rclass, ttl >> 16 & 255, bool(ttl & 0x8000), options)
+                _check_options(options)
+            at += length
+    if at != size:
+        raise FormatError("bytes behind the last record")
+
+
+def _skip_name(packet: bytes, at: int) -> int:
+    size = len(packet)
+    start = at
+    while at < size:
+        length = packet[at]
+        if length >= 0xC0:
+            if at + 2 > size or ((length & 0x3F) << 8 | packet[at + 1]) >= start:
+                raise FormatError("a pointer that does not point back")
+            return at + 2
+        if length > 63 or at - start > 255:
+            raise FormatError("an unknown label type, or a name over 255 bytes")
+        at += length + 1
+        if not length:
+            return at
+    raise FormatError("a name runs over the end")
+
+
+def _check_options(options: bytes) -> None:
+    at = 0
+    while at < len(options):
+        if at + 4 > len(options):
+            raise FormatError("an EDNS option is cut off")
+        at += 4 + (options[at + 2] << 8 | options[at + 3])
+    if at != len(options):
+        raise FormatError("an EDNS option's length lies")
+
+
+def path_of(name: bytes) -> Path:
+    """The labels, from the root down, of an uncompressed name in wire form."""
+    labels = []
+    at = 0
+    while length := name[at]:
+        labels.append(name[at + 1 : at + 1 + length])
+        at += length + 1
+    labels.reverse()
+    return tuple(labels)
+
+
+# ---------------------------------------------------------------- writing
+
+Rdata = Sequence[bytes | Path]  # parts: bytes as they are, a Path as a name that may be compressed
+
+
+def encode_name(path: Path) -> bytes:
+    """The name in wire form, uncompressed (as SRV targets must be, RFC 2782)."""
+    return b"".join([bytes((len(label),)) + label for label in reversed(path)]) + b"\0"
+
+
+class Encoder:
+    """Writes names and records for answers to one question, compressing against the question's name."""
+
+    __slots__ = ("_offsets", "_path")
+
+    def __init__(self, question: Path) -> None:
+        self._path = question
+        self._offsets: list[int] | None = None
+
+    def name(self, path: Path) -> bytes:
+        question = self._path
+        if path == question:
+            return QUESTION_POINTER
+        common = 0
+        for mine, theirs in zip(path, question, strict=False):
+            if mine != theirs:
+                break
+            common += 1
+        if not common:
+            return encode_name(path)
+        if self._offsets is None:
+            at = HEADER_SIZE + sum(map(len, question)) + len(question)
+            self._offsets = [at := at - len(label) - 1 for label in question]
+        pointer = (0xC000 | self._offsets[common - 1]).to_bytes(2, "big")
+        return b"".join([bytes((len(label),)) + label for label in reversed(path[common:])]) + pointer
+
+    def record(self, owner: Path, rtype: int, ttl: int, rdata: Rdata, rclass: int = IN) -> bytes:
+        content = b"".join([part if isinstance(part, bytes) else self.name(part) for part in rdata])
+        return self.name(owner) + _FIXED.pack(rtype, rclass, ttl, len(content)) + content
+
+
+def encode_strings(text: bytes) -> bytes:
+    """A TXT record's strings of at most 255 bytes each (RFC 1035 section 3.3.14)."""
+    return b"".join(
+        [bytes((len(part),)) + part for part in (text[at : at + 255] for at in range(0, len(text), 255))]
+    )
+
+
+def encode_opt(payload_size: int, do: bool, rcode: int = 0, extended_error: int | None = None) -> bytes:
+    """Our OPT: version 0, the upper bits of `rcode`, DO as asked, at most one extended error (RFC 8914)."""
+    option = (
+        b""
+        if extended_error is None
+        else OPTION_EDE.to_bytes(2, "big") + b"\0\2" + extended_error.to_bytes(2, "big")
+    )
+    ttl = rcode >> 4 << 24 | (0x8000 if do else 0)
+    return b"\0" + _FIXED.pack(OPT, payload_size, ttl, len(option)) + option

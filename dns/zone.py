@@ -1,0 +1,64 @@
+"""Zones: where one begins, and what its records get when a service sets nothing.
+
+Owns the values a zone is configured with and the choice of the zone that a name belongs to (the closest one
+above it). It never sees services.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from discovery.dns.source import Path
+
+# RFC 1912 section 2.2 ranges; nobody transfers this zone by these, they are for resolvers and checkers.
+SOA_REFRESH, SOA_RETRY, SOA_EXPIRE = 3600, 600, 604800
+
+
+class Zone(msgspec.Struct, frozen=True):
+    """TTLs in seconds. `local`: the name that `local.dns.D` stands for. `reverse`: PTR by themselves."""
+
+    apex: Path
+    ttl: int = 5
+    negative_ttl: int = 2
+    priority: int = 10
+    weight: int = 100
+    hostmaster: Path = ()
+    local: Path | None = None
+    reverse: bool = False
+
+    @property
+    def dns(self) -> Path:
+        """`dns.D`, below which the zone's own entries lie."""
+        return (*self.apex, b"dns")
+
+    @property
+    def ns(self) -> Path:
+        return (*self.apex, b"dns", b"ns")
+
+    @property
+    def rname(self) -> Path:
+        """The SOA's mailbox (RFC 1035 section 3.3.13)."""
+        return self.hostmaster or (*self.apex, b"hostmaster")
+
+
+class Zones:
+    """The configured zones; the first one's defaults hold for keys outside all of them."""
+
+    def __init__(self, zones: Sequence[Zone]) -> None:
+        self.first = zones[0]
+        self._by_apex = {zone.apex: zone for zone in reversed(zones)}
+        self._longest = max(len(zone.apex) for zone in zones)
+
+    def closest(self, path: Path) -> Zone | None:
+        """The zone that a name belongs to; None outside every zone."""
+        for length in range(min(len(path), self._longest), -1, -1):
+            zone = self._by_apex.get(path[:length])
+            if zone is not None:
+                return zone
+        return None
+
+    def defaults(self, path: Path) -> Zone:
+        """The zone whose defaults a stored key takes."""
+        return self.closest(path) or self.first
