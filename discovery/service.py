@@ -30,7 +30,8 @@ class Service(msgspec.Struct, frozen=True, gc=False):
     """Fields as SkyDNS names them, and ours: `ports`, `tags`, `meta`, `lease_ttl`. 0 and "" mean the zone's default.
 
     `ports` maps a port's name, or `name/udp`, to its number. `lease_ttl` (seconds) repeats the granted TTL of the
-    lease that the record hangs on, so that no reader has to ask the store for it.
+    lease that the record hangs on, so that no reader has to ask the store for it. `own_lease`: that lease was made
+    for this record alone, so whoever takes the record off it may revoke it; never set for a lease that is shared.
     """
 
     host: str = ""
@@ -46,6 +47,7 @@ class Service(msgspec.Struct, frozen=True, gc=False):
     tags: tuple[str, ...] = ()
     meta: Mapping[str, str] = EMPTY
     lease_ttl: int = 0
+    own_lease: bool = False
 
 
 _INTEGERS = {
@@ -57,6 +59,7 @@ _INTEGERS = {
     "lease_ttl": (0, MAX_INT),
 }
 _TEXTS = ("host", "text", "group")
+_BOOLS = ("mail", "own_lease")
 
 
 def address_of(host: str) -> bytes | None:
@@ -182,9 +185,9 @@ def read(value: bytes) -> Service:
             known[name] = _number(name, content, *_INTEGERS[name])
         elif name in _TEXTS:
             known[name] = _text(name, content)
-        elif name == "mail":
+        elif name in _BOOLS:
             if type(content) is not bool:
-                raise Unreadable("mail is not true or false")
+                raise Unreadable(f"{name} is not true or false")
             known[name] = content
         elif name == "ports":
             known[name] = _ports(content)

@@ -21,8 +21,8 @@ from discovery.dns.synthesis import Settings, synthesize
 log = logging.getLogger(__name__)
 
 COPIED_FLAGS = 0x7800 | wire.RD | wire.CD  # opcode; RFC 1035 section 4.1.1, RFC 4035 section 3.1.6
-# Parts of the answer cache: most questions come over UDP, again and again with the same bytes.
-RAW_PART, PREPARED_PART = 0.6, 0.4
+# Shares of `dns.answer_cache_bytes`: most questions come over UDP, again and again with the same bytes.
+RAW_SHARE_UDP, RAW_SHARE_TCP, PREPARED_SHARE = 0.5, 0.2, 0.3
 
 
 class Responder:

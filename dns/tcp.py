@@ -12,6 +12,7 @@ import socket
 from collections.abc import Callable
 from typing import cast
 
+from discovery.dns import query_log
 from discovery.dns.counters import DnsCounters
 from discovery.dns.responder import Responder
 
@@ -136,6 +137,7 @@ class _Connection(asyncio.Protocol):
         assert self._transport is not None
         respond, buffer = self._responder.respond, self._buffer
         answers: list[bytes] = []
+        logging = query_log.is_on()
         at = pending = count = 0
         size = len(buffer)
         while not self._paused and at + 2 <= size:
@@ -148,6 +150,10 @@ class _Connection(asyncio.Protocol):
             if end > size:
                 break
             answer = respond(buffer[at + 2 : end])
+            if logging:
+                query_log.write(
+                    buffer[at + 2 : end], answer, "tcp", self._transport.get_extra_info("peername")[0]
+                )
             at = end
             count += 1
             if answer is not None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import socket
 
+from discovery.dns import query_log
 from discovery.dns.counters import DnsCounters
 from discovery.dns.responder import Responder
 
@@ -44,11 +45,14 @@ class UdpListener:
     def _drain(self) -> None:
         receive, send = self._sock.recvfrom, self._sock.sendto
         respond = self._responder.respond
+        logging = query_log.is_on()
         count = 0
         try:
             for count in range(1, BATCH + 1):  # noqa: B007  # used below
                 packet, client = receive(MAX_QUERY)
                 answer = respond(packet)
+                if logging:
+                    query_log.write(packet, answer, "udp", client[0])
                 if answer is not None:
                     try:
                         send(answer, client)

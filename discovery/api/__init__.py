@@ -1,0 +1,1 @@
+"""HTTP: routes by resource, problem documents, `/v2/keys`."""

@@ -1,0 +1,61 @@
+# `make run` and `make test` need nothing beforehand but git, make and python3 with venv (3.11 to 3.13).
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# Debian packages that pip does not have, and a program of each: what the tests drive, and what `bench` adds.
+TEST_PACKAGES := dnsutils:dig dnsperf:dnsperf
+BENCH_PACKAGES := dnsperf:dnsperf nsd:nsd
+
+# Installs the packages whose program is missing; without the right to, says which and stops.
+define install
+missing=""; for pair in $(1); do \
+  PATH="$$PATH:/usr/sbin" command -v $${pair#*:} >/dev/null || missing="$$missing $${pair%:*}"; done; \
+if [ -n "$$missing" ] && [ "$$(id -u)" != 0 ]; then \
+  echo "missing Debian packages, install them first: sudo apt-get install$$missing" >&2; exit 1; \
+elif [ -n "$$missing" ]; then \
+  echo "installing$$missing"; \
+  { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing; } >/dev/null; \
+fi
+endef
+
+.PHONY: run test check bench fuzz format clean
+
+run: $(VENV)/.installed          ## start a node with the embedded store, and say what to try next
+	@$(BIN)/discovery serve
+
+test: $(VENV)/.installed-dev     ## everything that CI runs
+	@$(call install,$(TEST_PACKAGES))
+	$(BIN)/pytest
+
+check: $(VENV)/.installed-dev    ## format, lint, types and the fast tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy -p discovery
+	$(BIN)/mypy tests
+	$(BIN)/pytest -q -m "not slow and not cluster and not e2e"
+
+bench: $(VENV)/.installed-dev    ## queries per CPU second beside NSD's, and durable writes per second
+	@$(call install,$(BENCH_PACKAGES))
+	$(BIN)/python tests/bench/bench_dns.py
+	$(BIN)/python tests/bench/bench_store.py
+
+fuzz: $(VENV)/.installed-dev     ## mutated packets for a minute (FUZZ_SECONDS=3600 for an hour)
+	$(BIN)/python tests/fuzz/fuzz_dns.py --seconds $(or $(FUZZ_SECONDS),60)
+
+format: $(VENV)/.installed-dev
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .hypothesis
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: pyproject.toml $(VENV)/bin/python
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable ".[dev]"
+	@touch $@

@@ -1,0 +1,44 @@
+"""The HTTP application: all routes, what lies around them, and how long a connection may do nothing.
+
+Owns the order of the middlewares and the limits of a connection. It binds no address: `node` does, with
+`make_runner`. Before the view is loaded only the operators' routes answer.
+"""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from discovery.api import bodies, leases, operator, services, v2keys
+from discovery.api.parts import PARTS, ApiParts
+from discovery.api.problems import Handler, count, problems
+
+IDLE_SECONDS = 60.0  # for a connection's next request, headers included, the first one's too
+SHUTDOWN_SECONDS = 1.0  # for requests at work when the node stops, which it does within 2 s
+MAX_LINE = 8190  # bytes of a request line or of one header
+
+
+def make_app(parts: ApiParts) -> web.Application:
+    """Everything of the API that this version has."""
+    app = web.Application(middlewares=[count, problems, _ready], client_max_size=bodies.MAX_BODY)
+    app[PARTS] = parts
+    app.add_routes([*services.routes(), *leases.routes(), *v2keys.routes(), *operator.routes()])
+    return app
+
+
+def make_runner(app: web.Application, *, idle_seconds: float = IDLE_SECONDS) -> web.AppRunner:
+    """Sets the limits of every connection: idle time, header size, the time to finish when the node stops."""
+    return web.AppRunner(
+        app,
+        keepalive_timeout=idle_seconds,
+        max_line_size=MAX_LINE,
+        max_field_size=MAX_LINE,
+        shutdown_timeout=SHUTDOWN_SECONDS,
+        access_log=None,
+    )
+
+
+@web.middleware
+async def _ready(request: web.Request, handler: Handler) -> web.StreamResponse:
+    if request.path.startswith("/v1/"):
+        request.app[PARTS].need_ready()
+    return await handler(request)

@@ -1,0 +1,178 @@
+"""From a PUT's body to the service that is stored, and from a stored record to the instance that is answered.
+
+Owns the checks that types can't make (labels, hosts, lengths) and the zone's defaults in answers. What it lets
+through, `discovery.service` can read again. It never touches the store.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Mapping
+
+from aiohttp import web
+from msgspec import UNSET, UnsetType
+
+from discovery import names, service
+from discovery.api.bodies import Instance, InstanceBody, heartbeat_every
+from discovery.api.parts import ApiParts
+from discovery.errors import InvalidField
+from discovery.kv.contract import MAX_LEASE_ID
+from discovery.names import Path
+from discovery.registry import lease_text
+from discovery.service import Service
+from discovery.view import Record
+
+MAX_TEXT = 60_000  # bytes
+
+
+# ---------------------------------------------------------------- in
+
+
+def to_service(body: InstanceBody, caller: str | None) -> Service:
+    """`caller` is the address the request came from. Raises InvalidField."""
+    if len(body.text.encode()) > MAX_TEXT:
+        raise InvalidField(f"text: it is longer than {MAX_TEXT} bytes; shorten it", field="text")
+    if body.group:
+        names.check_label(body.group, "group")
+    try:
+        for key, text in body.meta.items():
+            service.meta_string(key, text)
+    except service.Unreadable as error:
+        raise InvalidField(f"{error}; shorten or rename it", field="meta") from None
+    return Service(
+        host=_host(body.host, caller),
+        port=body.port,
+        priority=body.priority,
+        weight=body.weight,
+        text=body.text,
+        mail=body.mail,
+        ttl=body.ttl,
+        targetstrip=body.targetstrip,
+        group=body.group,
+        ports=_ports(body.ports),
+        tags=tuple(dict.fromkeys(names.check_label(tag, "tags").decode() for tag in body.tags)),
+        meta=body.meta,
+    )
+
+
+def _host(host: str | UnsetType, caller: str | None) -> str:
+    if host is UNSET:
+        return _caller_address(caller)
+    assert isinstance(host, str)
+    try:
+        service.resolve_host(host)
+    except service.Unreadable as error:
+        raise InvalidField(
+            f'host: {error}; give an address, a DNS name, or "" for TXT only', field="host"
+        ) from None
+    return host
+
+
+def _caller_address(caller: str | None) -> str:
+    """The address others can reach the caller at. Raises InvalidField when that is not known."""
+    packed = service.address_of(caller) if caller else None
+    address = ipaddress.ip_address(packed) if packed is not None else None
+    if address is None or address.is_loopback:
+        raise InvalidField(
+            f"host: it is missing, and {caller or 'the caller'} is no address that others could reach; set host",
+            field="host",
+        )
+    return str(address)
+
+
+def _ports(ports: Mapping[str, int]) -> Mapping[str, int]:
+    """Names folded, `/tcp` left out, as they are stored."""
+    checked: dict[str, int] = {}
+    for text, number in ports.items():
+        name, slash, protocol = text.partition("/")
+        label = names.check_label(name, "ports").decode()
+        if slash and protocol not in ("tcp", "udp"):
+            raise InvalidField(f"ports: {text!r} is neither NAME nor NAME/tcp nor NAME/udp", field="ports")
+        key = f"{label}/udp" if protocol == "udp" else label
+        if key in checked:
+            raise InvalidField(f"ports: {key} is given twice; give it once", field="ports")
+        checked[key] = number
+    return checked
+
+
+def service_path(request: web.Request, parts: ApiParts) -> Path:
+    """The service that the URL names. Raises InvalidField."""
+    path = names.service_path(request.match_info["service"], parts.zones)
+    if not names.is_name(path):
+        raise InvalidField("service: the name is longer than 255 bytes; shorten it", field="service")
+    return path
+
+
+def instance_path(request: web.Request, parts: ApiParts) -> Path:
+    """The owner name of the instance that the URL names. Raises InvalidField."""
+    label = names.check_label(request.match_info["instance"], "instance")
+    path = (*service_path(request, parts), label)
+    if not names.is_name(path):
+        raise InvalidField(
+            "instance: with it the name is longer than 255 bytes; shorten it", field="instance"
+        )
+    return path
+
+
+def lease_id(text: str, field: str = "lease") -> int:
+    """An id as etcdctl prints it, hex digits. Raises InvalidField."""
+    if 0 < len(text) <= 16 and all(digit in "0123456789abcdefABCDEF" for digit in text):
+        number = int(text, 16)
+        if 0 < number <= MAX_LEASE_ID:
+            return number
+    raise InvalidField(f"{field}: {text!r} is no lease id: those are 1 to 16 hex digits", field=field)
+
+
+# ---------------------------------------------------------------- out
+
+
+def label_text(path: Path) -> str:
+    """The first label of a name, as an instance id; "@" for the root, which has none."""
+    return path[-1].decode("ascii", "backslashreplace") if path else "@"
+
+
+def to_instance(
+    parts: ApiParts,
+    path: Path,
+    fields: Service,
+    *,
+    revision: int,
+    lease: int,
+    lease_ttl: int | None,
+    expires_at: str | UnsetType | None = UNSET,
+) -> Instance:
+    zone = parts.zone_of(path)
+    return Instance(
+        service=names.service_text(path[:-1], parts.zones),
+        instance=label_text(path),
+        name=names.to_text(path),
+        host=fields.host,
+        port=fields.port,
+        priority=fields.priority or zone.priority,
+        weight=fields.weight or zone.weight,
+        text=fields.text,
+        mail=fields.mail,
+        ttl=fields.ttl or zone.ttl,
+        targetstrip=fields.targetstrip,
+        group=fields.group,
+        ports=dict(fields.ports),
+        tags=fields.tags,
+        meta=dict(fields.meta),
+        lease=lease_text(lease) if lease else None,
+        lease_ttl=lease_ttl,
+        expires_at=expires_at,
+        heartbeat_every=heartbeat_every(lease_ttl),
+        revision=revision,
+    )
+
+
+def of_record(parts: ApiParts, record: Record, fields: Service) -> Instance:
+    """A record of the view, without `expires_at`."""
+    return to_instance(
+        parts,
+        record.path,
+        fields,
+        revision=record.revision,
+        lease=record.lease,
+        lease_ttl=record.lease_ttl or (None if record.lease else 0),
+    )

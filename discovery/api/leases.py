@@ -1,0 +1,84 @@
+"""/v1/leases and /v1/heartbeats: leases that many instances share.
+
+Owns the routes of leases. A heartbeat is answered only after the store has taken it: what it could not take is a
+503, so that the client tries another node.
+"""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from discovery import names
+from discovery.api import bodies, fields
+from discovery.api.answers import reply
+from discovery.api.parts import PARTS
+from discovery.errors import InvalidField
+from discovery.registry import lease_text
+
+
+def routes() -> list[web.RouteDef]:
+    return [
+        web.post("/v1/leases", grant),
+        web.get("/v1/leases/{lease}", get),
+        web.delete("/v1/leases/{lease}", revoke),
+        web.post("/v1/leases/{lease}/heartbeat", heartbeat),
+        web.post("/v1/heartbeats", heartbeat_many),
+    ]
+
+
+def _lease(request: web.Request) -> int:
+    return fields.lease_id(request.match_info["lease"])
+
+
+async def grant(request: web.Request) -> web.Response:
+    parts = request.app[PARTS]
+    bodies.query(request)
+    body = await bodies.read(request, bodies.LeaseBody)
+    lease = await parts.registry.lease_grant(body.ttl)
+    answer = bodies.GrantedLease(lease_text(lease.id), lease.ttl, parts.time_after(lease.ttl))
+    return reply(request, answer, status=201)
+
+
+async def get(request: web.Request) -> web.Response:
+    parts = request.app[PARTS]
+    bodies.query(request)
+    lease = _lease(request)
+    granted, remaining = await parts.store.lease_ttl(lease)
+    instances = []
+    for key in await parts.store.lease_keys(lease):
+        path = names.path_of(key, parts.config.store.prefix)
+        if path is not None:
+            text = names.service_text(path[:-1], parts.zones)
+            instances.append(bodies.LeaseInstance(text, fields.label_text(path), names.to_text(path)))
+    answer = bodies.LeaseState(lease_text(lease), granted, remaining, parts.time_after(remaining), instances)
+    return reply(request, answer)
+
+
+async def revoke(request: web.Request) -> web.Response:
+    parts = request.app[PARTS]
+    bodies.query(request)
+    await parts.registry.lease_revoke(_lease(request))
+    return reply(request, status=204)
+
+
+async def heartbeat(request: web.Request) -> web.Response:
+    parts = request.app[PARTS]
+    bodies.query(request)
+    lease = _lease(request)
+    ttl = await parts.registry.lease_heartbeat(lease)
+    every = bodies.heartbeat_every(ttl)
+    assert every is not None
+    return reply(request, bodies.LeaseHeartbeat(lease_text(lease), ttl, parts.time_after(ttl), every))
+
+
+async def heartbeat_many(request: web.Request) -> web.Response:
+    """Each lease counts once, however often it is named; `missing` has the ids as they were given."""
+    parts = request.app[PARTS]
+    bodies.query(request)
+    body = await bodies.read(request, bodies.HeartbeatsBody)
+    given = {fields.lease_id(text, "leases"): text for text in body.leases}
+    if not given:
+        raise InvalidField("leases: the list is empty; name at least one lease", field="leases")
+    missing = await parts.registry.lease_heartbeat_many(list(given))
+    answer = bodies.Renewed(len(given) - len(missing), [given[lease] for lease in missing])
+    return reply(request, answer)

@@ -1,0 +1,76 @@
+"""/healthz, /readyz and /metrics: what load balancers, supervisors and Prometheus ask.
+
+Owns the three routes and the judgement behind `/readyz`. They need no view to be loaded and no token.
+"""
+
+from __future__ import annotations
+
+import msgspec
+from aiohttp import web
+
+from discovery import metrics
+from discovery.api import bodies
+from discovery.api.parts import PARTS, ApiParts
+from discovery.errors import NotReady, StoreError
+from discovery.kv.contract import Status, Unavailable
+
+
+class Health(msgspec.Struct):
+    """`time_ms`: milliseconds since the epoch, by which the other nodes compare clocks."""
+
+    status: str
+    time_ms: int
+
+
+class Readiness(msgspec.Struct):
+    status: str
+    revision: int
+    stale: bool
+
+
+def routes() -> list[web.RouteDef]:
+    return [
+        web.get("/healthz", healthz),
+        web.get("/readyz", readyz),
+        web.get("/metrics", prometheus),
+    ]
+
+
+async def healthz(request: web.Request) -> web.Response:
+    bodies.query(request)
+    time_ms = int(request.app[PARTS].now() * 1000)
+    return web.Response(body=msgspec.json.encode(Health("ok", time_ms)), content_type="application/json")
+
+
+async def readyz(request: web.Request) -> web.Response:
+    """200 while DNS can answer, stale too; with `writes` only while the store also takes writes."""
+    parts = request.app[PARTS]
+    writes = bodies.flag(bodies.query(request, "writes"), "writes")
+    if parts.stopping:
+        raise NotReady("the node is stopping: ask another node")
+    parts.need_ready()
+    if writes:
+        await _check_writes(parts)
+    answer = Readiness("ready", parts.view.revision, parts.view.stale)
+    return web.Response(body=msgspec.json.encode(answer), content_type="application/json")
+
+
+async def _check_writes(parts: ApiParts) -> None:
+    """Raises Unavailable, which names what keeps the store from taking writes."""
+    if parts.feed.lost:
+        raise Unavailable(f"the store has been out of reach for {parts.feed.stale_seconds:.1f} s")
+    status = await parts.store.status()
+    if status.errors:
+        raise Unavailable("the store can't take writes: " + "; ".join(status.errors))
+
+
+async def prometheus(request: web.Request) -> web.Response:
+    parts = request.app[PARTS]
+    bodies.query(request)
+    status: Status | None = None
+    try:
+        status = await parts.store.status()
+    except StoreError:
+        pass  # the text leaves the store's own numbers out, and discovery_view_stale_seconds tells
+    text = metrics.render(parts.metrics, parts.view, status, stale_seconds=parts.feed.stale_seconds)
+    return web.Response(body=text, headers={"Content-Type": metrics.CONTENT_TYPE})

@@ -1,0 +1,64 @@
+"""What the HTTP API is given to work with, and what every handler asks of it.
+
+Owns `ApiParts`, the one thing that `node` hands over, and the few looks at the configuration that several resources
+share. It never builds a part and starts nothing.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from aiohttp import web
+
+from discovery import names
+from discovery.errors import NotReady
+from discovery.feed import Feed
+from discovery.kv.contract import Store
+from discovery.metrics import Metrics
+from discovery.names import Path
+from discovery.registry import Registry
+from discovery.settings import Config, ZoneConfig
+from discovery.view import View
+
+
+@dataclass
+class ApiParts:
+    """`now`: seconds since the epoch (UTC). `stopping` is set by the node when it begins to stop."""
+
+    config: Config
+    store: Store
+    view: View
+    feed: Feed
+    registry: Registry
+    metrics: Metrics
+    now: Callable[[], float] = time.time
+    stopping: bool = False
+    zones: dict[Path, ZoneConfig] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.zones = {names.from_text(zone.name): zone for zone in self.config.zones}
+
+    def zone_of(self, path: Path) -> ZoneConfig:
+        """The closest zone that holds the name, else the first: whose defaults apply (names.md)."""
+        inside = [apex for apex in self.zones if path[: len(apex)] == apex]
+        return self.zones[max(inside, key=len)] if inside else self.config.zones[0]
+
+    def need_ready(self) -> None:
+        """Raises NotReady before the first load: what is not known yet must not look as if it were not there."""
+        if not self.view.ready:
+            raise NotReady("the view has not been loaded yet: ask again in a second, or ask another node")
+
+    def time_after(self, seconds: float) -> str:
+        """The time that many seconds from now: RFC 3339, UTC, milliseconds."""
+        return rfc3339(self.now() + seconds)
+
+
+PARTS = web.AppKey("parts", ApiParts)
+
+
+def rfc3339(seconds: float) -> str:
+    text = datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
+    return text.replace("+00:00", "Z")

@@ -1,0 +1,195 @@
+"""/v1/services: register, look at, list, deregister and heartbeat instances.
+
+Owns the routes of services and instances. Reads come from the view, writes go to the registry; only the time a
+lease has left is asked of the store, and its absence never fails a read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+from collections.abc import Iterator
+
+from aiohttp import web
+from msgspec import UNSET
+
+from discovery import names
+from discovery.api import bodies, fields
+from discovery.api.answers import precondition, reply
+from discovery.api.parts import PARTS, ApiParts
+from discovery.errors import InvalidField, NotFound, StoreError
+from discovery.registry import lease_text
+from discovery.service import Service
+from discovery.view import Record
+
+LEASES_AT_ONCE = 64  # questions for the time left that one request has in flight
+PAGE = 1_000  # services in an answer when no limit is given
+MAX_PAGE = 10_000
+
+
+def routes() -> list[web.RouteDef]:
+    one = "/v1/services/{service}/{instance}"
+    return [
+        web.get("/v1/services", list_services),
+        web.get("/v1/services/{service}", list_instances),
+        web.put(one, put),
+        web.get(one, get),
+        web.delete(one, delete),
+        web.post(f"{one}/heartbeat", heartbeat),
+    ]
+
+
+async def put(request: web.Request) -> web.Response:
+    parts = request.app[PARTS]
+    bodies.query(request)
+    path = fields.instance_path(request, parts)
+    when = precondition(request)
+    body = await bodies.read(request, bodies.InstanceBody)
+    service = fields.to_service(body, request.remote)
+    if body.lease is not UNSET and body.lease_ttl is not UNSET:
+        raise InvalidField(
+            "lease_ttl: a lease made before has its own; leave one of the two out", field="lease_ttl"
+        )
+    done = await parts.registry.register(
+        path,
+        service,
+        lease=fields.lease_id(body.lease) if isinstance(body.lease, str) else None,
+        lease_ttl=body.lease_ttl if isinstance(body.lease_ttl, int) else None,
+        when=when,
+    )
+    answer = fields.to_instance(
+        parts,
+        path,
+        done.service,
+        revision=done.revision,
+        lease=done.lease,
+        lease_ttl=done.lease_ttl,
+        expires_at=parts.time_after(done.lease_ttl) if done.lease else None,
+    )
+    status = 201 if done.created else 200
+    return reply(request, answer, status=status, revision=done.reflects, etag=done.revision)
+
+
+async def get(request: web.Request) -> web.Response:
+    parts = request.app[PARTS]
+    bodies.query(request)
+    path = fields.instance_path(request, parts)
+    when = precondition(request)
+    record = parts.view.record(path)
+    when.check_read(record.revision if record is not None else 0)
+    if record is None:
+        raise NotFound(f"there is no instance {names.to_text(path)}, or its lease has expired: register it")
+    if record.fields is None:
+        raise NotFound(
+            f"the record of {names.to_text(path)} is unreadable: {record.reason}; replace or delete it"
+        )
+    if when.matches(record.revision):
+        return reply(request, status=304, etag=record.revision)
+    answer = fields.of_record(parts, record, record.fields)
+    if record.lease:
+        granted, answer.expires_at = await _time_left(parts, record.lease)
+        answer.lease_ttl = granted or answer.lease_ttl
+        answer.heartbeat_every = bodies.heartbeat_every(answer.lease_ttl)
+    else:
+        answer.expires_at = None
+    return reply(request, answer, etag=record.revision)
+
+
+async def delete(request: web.Request) -> web.Response:
+    parts = request.app[PARTS]
+    bodies.query(request)
+    revision = await parts.registry.deregister(fields.instance_path(request, parts), precondition(request))
+    return reply(request, status=204, revision=revision)
+
+
+async def heartbeat(request: web.Request) -> web.Response:
+    parts = request.app[PARTS]
+    bodies.query(request)
+    lease = await parts.registry.heartbeat(fields.instance_path(request, parts))
+    if lease is None:
+        return reply(request, bodies.Heartbeat(None, 0, None, None))
+    every = bodies.heartbeat_every(lease.ttl)
+    answer = bodies.Heartbeat(lease_text(lease.id), lease.ttl, parts.time_after(lease.ttl), every)
+    return reply(request, answer)
+
+
+async def list_instances(request: web.Request) -> web.Response:
+    parts = request.app[PARTS]
+    parameters = bodies.query(request, "leases", "subtree")
+    path = fields.service_path(request, parts)
+    subtree = bodies.flag(parameters, "subtree")
+    instances = [fields.of_record(parts, *found) for found in _readable(parts, path, subtree)]
+    revision = parts.view.revision
+    if bodies.flag(parameters, "leases"):
+        await _add_expiry(parts, instances)
+    return reply(
+        request,
+        bodies.Instances(names.service_text(path, parts.zones), revision, instances),
+        revision=revision,
+    )
+
+
+def _readable(parts: ApiParts, path: names.Path, subtree: bool) -> Iterator[tuple[Record, Service]]:
+    branch = parts.view.find(path)
+    if branch is None:
+        return
+    direct = (record for child in branch.ordered() for record in child.records)
+    for record in branch.walk() if subtree else direct:
+        if record.fields is not None:
+            yield record, record.fields
+
+
+async def list_services(request: web.Request) -> web.Response:
+    """Ordered and paged by the name as text, so that a page goes on where the last ended whatever changes."""
+    parts = request.app[PARTS]
+    parameters = bodies.query(request, "prefix", "limit", "after")
+    limit = _limit(parameters.get("limit"))
+    prefix, after = parameters.get("prefix", "").lower(), parameters.get("after", "").lower()
+    outer = [apex for apex in parts.zones if not any(_below(apex, other) for other in parts.zones)]
+    found = (
+        bodies.ServiceCount(text, number)
+        for apex in outer
+        for path, number in parts.view.services(apex)
+        if (text := names.service_text(path, parts.zones)).startswith(prefix) and text > after
+    )
+    page = heapq.nsmallest(limit + 1, found, key=lambda each: each.service)
+    more = len(page) > limit
+    answer = bodies.Services(parts.view.revision, page[:limit], page[limit - 1].service if more else None)
+    return reply(request, answer)
+
+
+def _below(apex: names.Path, other: names.Path) -> bool:
+    return len(apex) > len(other) and apex[: len(other)] == other
+
+
+def _limit(text: str | None) -> int:
+    if text is None:
+        return PAGE
+    if not (text.isascii() and text.isdigit() and len(text) < 9 and 1 <= int(text) <= MAX_PAGE):
+        raise InvalidField(f"limit: {text!r} is not a whole number from 1 to {MAX_PAGE}", field="limit")
+    return int(text)
+
+
+async def _add_expiry(parts: ApiParts, instances: list[bodies.Instance]) -> None:
+    gate = asyncio.Semaphore(LEASES_AT_ONCE)
+
+    async def ask(lease: str) -> tuple[str, tuple[int, str | None]]:
+        async with gate:
+            return lease, await _time_left(parts, int(lease, 16))
+
+    leases = {each.lease for each in instances if each.lease is not None}
+    left = dict(await asyncio.gather(*map(ask, leases)))
+    for instance in instances:
+        instance.expires_at = left[instance.lease][1] if instance.lease is not None else None
+
+
+async def _time_left(parts: ApiParts, lease: int) -> tuple[int, str | None]:
+    """The granted TTL and when it ends; 0 and None when the lease is gone or the store is out of reach."""
+    try:
+        granted, remaining = await parts.store.lease_ttl(lease)
+    except StoreError:
+        return (
+            0,
+            None,
+        )  # reads go on without; X-Stale-Seconds tells why, when it is not the lease that is gone
+    return granted, parts.time_after(remaining)

@@ -1,0 +1,230 @@
+"""`discovery register`, `deregister` and `list`: the registry from the command line.
+
+Owns these commands' options and what they print. Everything they know, a node told them over HTTP.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, TypeVar
+
+import click
+
+from discovery.cli.options import json_option, node_options
+from discovery.cli.output import print_json, print_table, say
+
+if TYPE_CHECKING:
+    from discovery.cli.remote import Answer, Node
+
+T = TypeVar("T")
+
+PAGE = 1000  # services asked for at once
+
+
+def _with_node(url: str, token: str | None, work: Callable[[Node], Awaitable[T]]) -> T:
+    from discovery.cli.remote import Node
+
+    async def run() -> T:
+        async with Node(url, token) as node:
+            return await work(node)
+
+    return asyncio.run(run())
+
+
+def _pairs(texts: tuple[str, ...], option: str) -> dict[str, str]:
+    out = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals or not key:
+            raise click.BadParameter(f"expected NAME=VALUE, got {text!r}", param_hint=option)
+        if key in out:
+            raise click.BadParameter(f"{key!r} is given twice", param_hint=option)
+        out[key] = value
+    return out
+
+
+def _ports(texts: tuple[str, ...]) -> dict[str, int]:
+    pairs = _pairs(texts, "--named-port")
+    try:
+        return {name: int(port) for name, port in pairs.items()}
+    except ValueError:
+        raise click.BadParameter(
+            "expected NAME=NUMBER, such as http=8080", param_hint="--named-port"
+        ) from None
+
+
+@click.command()
+@click.argument("service")
+@click.argument("instance")
+@click.option("--host", help="Address or DNS name of the instance [default: the address the node sees].")
+@click.option("--port", type=click.IntRange(0, 65535), help="Port of the instance.")
+@click.option("--priority", type=click.IntRange(0, 65535), help="SRV priority [default: the zone's].")
+@click.option("--weight", type=click.IntRange(0, 65535), help="SRV weight [default: the zone's].")
+@click.option("--text", help="Text for TXT records.")
+@click.option(
+    "--ttl", type=click.IntRange(0), help="TTL of its DNS records in seconds [default: the zone's]."
+)
+@click.option("--tag", "tags", multiple=True, metavar="TAG", help="A tag to ask for; repeatable.")
+@click.option("--meta", multiple=True, metavar="KEY=VALUE", help="A key and a short text; repeatable.")
+@click.option(
+    "--named-port", "named_ports", multiple=True, metavar="NAME=PORT", help="A named port; repeatable."
+)
+@click.option(
+    "--lease-ttl", type=click.IntRange(0, 86400), help="Seconds to live without a heartbeat; 0: for ever."
+)
+@click.option("--lease", metavar="ID", help="Hang on a lease made before, not on one of its own.")
+@click.option("--keep", is_flag=True, help="Stay, send heartbeats, and deregister on ^C or SIGTERM.")
+@json_option
+@node_options
+def register(
+    service: str,
+    instance: str,
+    host: str | None,
+    port: int | None,
+    priority: int | None,
+    weight: int | None,
+    text: str | None,
+    ttl: int | None,
+    tags: tuple[str, ...],
+    meta: tuple[str, ...],
+    named_ports: tuple[str, ...],
+    lease_ttl: int | None,
+    lease: str | None,
+    keep: bool,
+    as_json: bool,
+    node_url: str,
+    token: str | None,
+) -> None:
+    """Register INSTANCE of SERVICE, or replace it. SERVICE is relative to the node's zone, such as web.prod.
+
+    \b
+    Example:
+      discovery register web.prod i1 --host 10.0.0.1 --port 80 --tag blue --lease-ttl 15 --keep
+    """
+    if keep and lease_ttl == 0:
+        raise click.UsageError("--keep needs a lease to keep alive; --lease-ttl 0 lives for ever")
+    given: dict[str, object] = {
+        "host": host,
+        "port": port,
+        "priority": priority,
+        "weight": weight,
+        "text": text,
+        "ttl": ttl,
+        "tags": list(tags) or None,
+        "meta": _pairs(meta, "--meta") or None,
+        "ports": _ports(named_ports) or None,
+        "lease": lease,
+        "lease_ttl": lease_ttl,
+    }
+    body = {field: value for field, value in given.items() if value is not None}
+    path = ("v1", "services", service, instance)
+
+    def show(answer: Answer) -> None:
+        if as_json:
+            print_json(answer)
+        else:
+            say(_registered(answer))
+
+    async def work(node: Node) -> None:
+        if not keep:
+            show(await node.call("PUT", path, body=body))
+            return
+        import signal
+
+        from discovery.cli.keep import keep as keep_alive
+
+        stop, loop = asyncio.Event(), asyncio.get_running_loop()
+
+        def ask_to_stop() -> None:
+            stop.set()
+            for number in (signal.SIGINT, signal.SIGTERM):
+                loop.remove_signal_handler(number)  # a second ^C does not wait for the node
+
+        # Before the registration: whatever ends this program from here on also takes the instance back.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, ask_to_stop)
+        answer = await node.call("PUT", path, body=body)
+        show(answer)
+        sys.stdout.flush()
+        await keep_alive(node, path, body, answer, stop, lambda line: click.echo(line, err=True))
+
+    _with_node(node_url, token, work)
+
+
+def _registered(answer: Answer) -> str:
+    where = (
+        f"{answer['host'] or 'no host'}:{answer['port']}" if answer["port"] else answer["host"] or "no host"
+    )
+    if not answer.get("lease_ttl"):
+        return f"registered {answer['name']} ({where}), for ever"
+    beat = answer.get("heartbeat_every")
+    return (
+        f"registered {answer['name']} ({where}), lease {answer.get('lease')} of {answer['lease_ttl']} s"
+        f", heartbeat every {beat} s"
+    )
+
+
+@click.command()
+@click.argument("service")
+@click.argument("instance")
+@node_options
+def deregister(service: str, instance: str, node_url: str, token: str | None) -> None:
+    """Take INSTANCE of SERVICE out.
+
+    \b
+    Example:
+      discovery deregister web.prod i1
+    """
+    _with_node(node_url, token, lambda node: node.call("DELETE", ("v1", "services", service, instance)))
+    say(f"deregistered {instance} of {service}")
+
+
+@click.command("list", short_help="List services, or the instances of one.")
+@click.argument("service", required=False)
+@json_option
+@node_options
+def list_(service: str | None, as_json: bool, node_url: str, token: str | None) -> None:
+    """List the services and how many instances each has, or the instances of SERVICE.
+
+    \b
+    Example:
+      discovery list
+      discovery list web.prod --json
+    """
+    if service is not None:
+        answer = _with_node(node_url, token, lambda node: node.call("GET", ("v1", "services", service)))
+        if as_json:
+            print_json(answer)
+        elif not answer["instances"]:
+            say(f"no instances of {service}")
+        else:
+            columns = ("instance", "host", "port", "priority", "weight", "tags", "lease_ttl")
+            rows = [
+                [" ".join(one["tags"]) if column == "tags" else one[column] for column in columns]
+                for one in answer["instances"]
+            ]
+            print_table(columns, rows)
+        return
+    everything = _with_node(node_url, token, _all_services)
+    if as_json:
+        print_json(everything)
+    elif not everything["services"]:
+        say("no services are registered")
+    else:
+        print_table(
+            ("service", "instances"), [(one["service"], one["instances"]) for one in everything["services"]]
+        )
+
+
+async def _all_services(node: Node) -> Answer:
+    """All pages as one answer, with the revision of the last."""
+    services: list[Answer] = []
+    query = {"limit": str(PAGE)}
+    while True:
+        page = await node.call("GET", ("v1", "services"), query=query)
+        services.extend(page["services"])
+        if not page.get("next"):
+            return {"revision": page["revision"], "services": services}
+        query["after"] = page["next"]

@@ -1,0 +1,167 @@
+"""The rules of a configuration that types cannot state.
+
+Owns the one form of names and networks, what an address to listen on looks like, and the rules between settings.
+It never reads a source: it is given a `Config` built from all of them, and where each value came from.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Iterable, Mapping
+from typing import NoReturn
+
+import msgspec
+
+from discovery import names
+from discovery.errors import ConfigError, InvalidField
+from discovery.settings import Config
+
+DEFAULT = "default"  # the origin of a value that no source set
+
+
+def fail(where: str, key: str, complaint: str) -> NoReturn:
+    """Raise the one line about a setting: where it is written, its dotted key, what is wrong."""
+    lead = where if where.endswith(f" {key}") or not key else f"{where}: {key}"
+    raise ConfigError(f"{lead}: {complaint}", field=key or None)
+
+
+def check(config: Config, origins: Mapping[str, str]) -> Config:
+    """Bring names into one form and hold the rules between settings. Raises ConfigError."""
+    config = _names(config, origins)
+    for key, addresses in (("dns.listen", config.dns.listen), ("http.listen", config.http.listen)):
+        for text in addresses:
+            try:
+                parse_address(text)
+            except ValueError as error:
+                fail(origins[key], key, str(error))
+    if not config.http.open and not config.http.tokens:
+        for text in config.http.listen:
+            if not _is_loopback(parse_address(text)[0]):
+                fail(
+                    origins["http.listen"],
+                    "http.listen",
+                    f"{text} is not loopback, so anyone who reaches it could register; "
+                    "listen on loopback, or allow it with http.open: true",
+                )
+    prefix = config.store.prefix
+    if not re.fullmatch(r"(/[^/\s]+)+", prefix):
+        complaint = f"expected parts that each follow a slash, such as /skydns; got {prefix!r}"
+        fail(origins["store.prefix"], "store.prefix", complaint)
+    low, default, high = config.leases.min_ttl, config.leases.default_ttl, config.leases.max_ttl
+    if not low <= default <= high:
+        keys = ("leases.default_ttl", "leases.min_ttl", "leases.max_ttl")
+        key = next(key for key in keys if origins[key] != DEFAULT)
+        fail(
+            origins[key], key, f"expected min_ttl <= default_ttl <= max_ttl; got {low}, {default} and {high}"
+        )
+    if config.node.address:
+        try:
+            ipaddress.ip_address(config.node.address)
+        except ValueError:
+            fail(
+                origins["node.address"],
+                "node.address",
+                f"expected an IP address; got {config.node.address!r}",
+            )
+    return config
+
+
+def _names(config: Config, origins: Mapping[str, str]) -> Config:
+    """All names in lower case with their final dot, none listed twice."""
+
+    def domain(key: str, text: str) -> str:
+        try:
+            return _domain(text)
+        except ValueError as error:
+            fail(origins["zones"], key, str(error))
+
+    zones = tuple(
+        msgspec.structs.replace(
+            zone,
+            name=domain(f"zones[{position}].name", zone.name),
+            hostmaster=zone.hostmaster and domain(f"zones[{position}].hostmaster", zone.hostmaster),
+            local=zone.local and domain(f"zones[{position}].local", zone.local),
+        )
+        for position, zone in enumerate(config.zones)
+    )
+    if twice := _twice(zone.name for zone in zones):
+        fail(origins["zones"], "zones", f"{twice} is listed twice; keep one")
+    try:
+        reverse_zones = tuple(map(_reverse_zone, config.reverse_zones))
+    except ValueError as error:
+        fail(origins["reverse_zones"], "reverse_zones", str(error))
+    if twice := _twice(reverse_zones):
+        fail(origins["reverse_zones"], "reverse_zones", f"{twice} is listed twice; keep one")
+    if config.node.name:
+        try:
+            names.check_label(config.node.name, "node.name")
+        except InvalidField as error:
+            fail(origins["node.name"], "node.name", error.detail.removeprefix("node.name: "))
+    return msgspec.structs.replace(config, zones=zones, reverse_zones=reverse_zones)
+
+
+def parse_address(text: str) -> tuple[str, int]:
+    """`127.0.0.1:53`, `[::1]:53` or `name:53` as host (without brackets) and port, 0..65535.
+
+    Raises ValueError, whose text says what was expected.
+    """
+    host, colon, port = text.rpartition(":")
+    wrong = ValueError(f"expected HOST:PORT or [IPV6]:PORT with a port from 0 to 65535; got {text!r}")
+    if not colon or not re.fullmatch(r"[0-9]{1,5}", port) or int(port) > 65535:
+        raise wrong
+    if host.startswith("[") and host.endswith("]"):
+        try:
+            return str(ipaddress.IPv6Address(host[1:-1])), int(port)
+        except ValueError:
+            raise wrong from None
+    try:
+        return str(ipaddress.IPv4Address(host)), int(port)
+    except ValueError:
+        pass
+    try:
+        names.host_path(host)
+    except ValueError:
+        raise wrong from None
+    return host, int(port)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.lower().removesuffix(".") == "localhost"
+
+
+def _domain(text: str) -> str:
+    """A name in lower case with its final dot. Raises ValueError for the root and for what is no name."""
+    bare = text.lower().removesuffix(".")
+    if not bare:
+        raise ValueError(f"expected a domain name below the root; got {text!r}")
+    try:
+        path = tuple(names.check_label(label, "label") for label in reversed(bare.split(".")))
+    except InvalidField as error:
+        raise ValueError(f"{text!r}: {error.detail.removeprefix('label: ')}") from None
+    if not names.is_name(path):
+        raise ValueError(f"{text!r} is longer than a domain name can be")
+    return names.to_text(path)
+
+
+def _reverse_zone(text: str) -> str:
+    """A network in CIDR form, or a name under in-addr.arpa or ip6.arpa with its final dot. Raises ValueError."""
+    if "/" in text:
+        return str(ipaddress.ip_network(text))
+    name = _domain(text)
+    octet, nibble = r"(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])\.", r"[0-9a-f]\."
+    if not re.fullmatch(rf"({octet}){{0,4}}in-addr\.arpa\.|({nibble}){{0,32}}ip6\.arpa\.", name):
+        raise ValueError(f"expected a network such as 10.0.0.0/8, or 10.in-addr.arpa.; got {text!r}")
+    return name
+
+
+def _twice(texts: Iterable[str]) -> str | None:
+    seen: set[str] = set()
+    for text in texts:
+        if text in seen:
+            return text
+        seen.add(text)
+    return None

@@ -1,0 +1,283 @@
+"""The feed: keeps the view equal to the store, for ever.
+
+Owns the way from the store to the view: range -> restore -> watch -> apply, and again after every break. It also
+tells the view the time (ghosts, staleness) and the TTLs of foreign leases. It never writes to the store, and no
+other part writes to the view. How: the watch covers `PREFIX/` only and goes on from the view's revision + 1; what
+is compacted, or belongs to another store, is loaded anew as a diff. Keys that a later page of a load brought from
+after the first page's revision are remembered, so that no older event of the watch takes them back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import itertools
+import logging
+import time
+from collections.abc import Callable, Sequence
+
+from discovery.errors import StoreError
+from discovery.kv.contract import (
+    Compacted,
+    FutureRevision,
+    Lagged,
+    LeaseNotFound,
+    Store,
+    Unavailable,
+    WatchBatch,
+    prefix_end,
+)
+from discovery.metrics import Metrics
+from discovery.view import View
+
+log = logging.getLogger(__name__)
+
+PAGE = 50_000  # keys a range call; etcd's answers stay below its 64 MB limit
+FIRST_BACK_OFF = 0.05
+MAX_BACK_OFF = 2.0
+CHORES_EVERY = 0.25
+LEASES_AT_ONCE = 32  # questions for foreign leases in flight
+
+
+class Feed:
+    """`prefix` without a final slash; `stale_after` in seconds; `clock` gives seconds of any monotonic clock.
+
+    Back-offs and the time limits of waiting are the event loop's; everything the view is told is `clock`'s.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        view: View,
+        metrics: Metrics,
+        *,
+        prefix: str,
+        stale_after: float,
+        clock: Callable[[], float] = time.monotonic,
+        page: int = PAGE,
+    ) -> None:
+        self._store = store
+        self._view = view
+        self._metrics = metrics
+        self._key = prefix.encode() + b"/"
+        self._end = prefix_end(self._key)
+        self._stale_after = stale_after
+        self._clock = clock
+        self._page = page
+        self._ahead: dict[bytes, int] = {}  # key -> revision, of keys loaded from after the view's revision
+        self._ahead_until = 0
+        self._lost_at: float | None = None
+        self._back_off = FIRST_BACK_OFF
+        self._order = itertools.count()
+        self._waiters: list[tuple[int, int, asyncio.Future[bool]]] = []
+        self._conditions: dict[asyncio.Future[bool], Callable[[], bool]] = {}
+        self._foreign = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """Returns when the view has been loaded for the first time. Raises the store's error when it cannot be."""
+        await self._load()
+        self._tasks = [
+            asyncio.create_task(self._run(), name="feed"),
+            asyncio.create_task(self._do_chores(), name="feed-chores"),
+            asyncio.create_task(self._learn_leases(), name="feed-leases"),
+        ]
+
+    async def close(self) -> None:
+        """Ends following; whoever waits is told False. Closing twice is allowed."""
+        tasks, self._tasks = self._tasks, []
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for waiter in (*(waiter for _, _, waiter in self._waiters), *self._conditions):
+            if not waiter.done():
+                waiter.set_result(False)
+        self._waiters.clear()
+        self._conditions.clear()
+
+    @property
+    def lost(self) -> bool:
+        """Whether the store is out of reach now, as far as the watch tells."""
+        return self._lost_at is not None
+
+    @property
+    def stale_seconds(self) -> float:
+        """For how long the store has been out of reach; 0.0 while it is there."""
+        return 0.0 if self._lost_at is None else self._clock() - self._lost_at
+
+    async def wait(self, revision: int, seconds: float) -> bool:
+        """True once the view holds `revision`, False after `seconds` without.
+
+        Only for the revision of a write that changed something below the prefix: no batch brings any other,
+        so for those it would wait in vain.
+        """
+        if self._view.revision >= revision:
+            return True
+        waiter: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        heapq.heappush(self._waiters, (revision, next(self._order), waiter))
+        return await _within(waiter, seconds)
+
+    async def wait_until(self, holds: Callable[[], bool], seconds: float) -> bool:
+        """True once `holds()`, which is asked after every batch; False after `seconds` without.
+
+        For a change whose revision the store does not tell, such as the revocation of a lease.
+        """
+        if holds():
+            return True
+        waiter: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._conditions[waiter] = holds
+        try:
+            return await _within(waiter, seconds)
+        finally:
+            self._conditions.pop(waiter, None)
+
+    # ------------------------------------------------------------ following the store
+
+    async def _run(self) -> None:
+        load = False
+        while True:
+            try:
+                if load:
+                    await self._load()
+                    load = False
+                await self._follow()
+            except (Compacted, FutureRevision) as error:
+                log.info("the view is loaded anew: %s", error)
+                load = True
+            except Lagged as error:
+                log.info("the feed goes on from revision %d: %s", self._view.revision, error)
+            except StoreError as error:
+                self._lost(error)
+            except Exception as error:
+                log.exception("the feed failed on its way to the view, which is loaded anew")
+                load = True
+                self._lost(error)
+            self._metrics.feed_reconnects += 1
+            await asyncio.sleep(self._back_off)
+            self._back_off = min(2 * self._back_off, MAX_BACK_OFF)
+
+    async def _load(self) -> None:
+        page = await self._store.range(self._key, self._end, limit=self._page)
+        revision, kvs, ahead = page.revision, list(page.kvs), {}
+        while page.more:
+            page = await self._store.range(page.kvs[-1].key + b"\0", self._end, limit=self._page)
+            kvs.extend(page.kvs)
+            ahead.update({kv.key: kv.mod_revision for kv in page.kvs if kv.mod_revision > revision})
+        self._ahead, self._ahead_until = ahead, max(ahead.values(), default=0)
+        self._view.restore(kvs, revision, self._clock())
+        self._metrics.feed_loads += 1
+        self._moved()
+        self._reached()
+
+    async def _follow(self) -> None:
+        start = self._view.revision + 1
+        async with self._store.watch(self._key, self._end, from_revision=start) as batches:
+            self._reached()
+            async for batch in batches:
+                self._apply(batch)
+        raise Unavailable("the store ended the watch: it is closed, or was left by its process")
+
+    def _apply(self, batch: WatchBatch) -> None:
+        events = batch.events
+        if self._ahead:
+            events = [each for each in events if each.kv.mod_revision > self._ahead.get(each.kv.key, 0)]
+            if batch.revision >= self._ahead_until:
+                self._ahead = {}
+        self._view.apply(events, batch.revision, self._clock())
+        self._metrics.feed_batches += 1
+        self._back_off = FIRST_BACK_OFF
+        self._moved()
+
+    def _moved(self) -> None:
+        """The view has a new revision: tells those who wait for it, and sees to what it found on the way."""
+        while self._waiters and self._waiters[0][0] <= self._view.revision:
+            _, _, waiter = heapq.heappop(self._waiters)
+            if not waiter.done():
+                waiter.set_result(True)
+        for waiter, holds in self._conditions.items():
+            if not waiter.done() and holds():
+                waiter.set_result(True)
+        for key, reason in self._view.newly_unreadable:
+            self._metrics.unreadable += 1
+            log.warning("the record %s is left out: %s", key.decode(errors="backslashreplace"), reason)
+        self._view.newly_unreadable.clear()
+        if self._view.unknown_leases:
+            self._foreign.set()
+
+    # ------------------------------------------------------------ time
+
+    def _lost(self, error: Exception) -> None:
+        if self._lost_at is None:
+            self._lost_at = self._clock()
+            log.warning(
+                "the store is out of reach, DNS goes on from revision %d: %s", self._view.revision, error
+            )
+
+    def _reached(self) -> None:
+        if self._lost_at is None:
+            return
+        log.info("the store is back after %.1f s", self.stale_seconds)
+        self._lost_at = None
+        if self._view.stale:
+            self._view.stale = False
+            self._view.new_epoch()
+
+    async def _do_chores(self) -> None:
+        while True:
+            await asyncio.sleep(CHORES_EVERY)
+            try:
+                self._view.sweep(self._clock())
+                if (
+                    not self._view.stale
+                    and self._lost_at is not None
+                    and self.stale_seconds > self._stale_after
+                ):
+                    log.warning(
+                        "the store has been out of reach for %.1f s: answers are stale", self.stale_seconds
+                    )
+                    self._view.stale = True
+                    self._view.new_epoch()
+            except Exception:  # a fault here must not end the chores that come after
+                log.exception("a chore of the feed failed; it is tried again")
+
+    # ------------------------------------------------------------ foreign leases
+
+    async def _learn_leases(self) -> None:
+        """Asks for the granted TTL of every lease whose records do not carry it, once each."""
+        gone: set[int] = set()
+        while True:
+            await self._foreign.wait()
+            self._foreign.clear()
+            gone &= self._view.unknown_leases
+            unknown = sorted(self._view.unknown_leases - gone)
+            try:
+                for start in range(0, len(unknown), LEASES_AT_ONCE):
+                    gone |= await self._ask(unknown[start : start + LEASES_AT_ONCE])
+            except StoreError as error:
+                log.info("the TTLs of foreign leases are asked again in %.0f s: %s", MAX_BACK_OFF, error)
+                await asyncio.sleep(MAX_BACK_OFF)
+                self._foreign.set()
+            except Exception:  # a fault here must not end the asking for good
+                log.exception("asking for the TTLs of foreign leases failed")
+                gone.update(unknown)
+
+    async def _ask(self, leases: Sequence[int]) -> set[int]:
+        """Tells the view what the store says of `leases`; those that are gone. Raises Unavailable."""
+        answers = await asyncio.gather(*map(self._store.lease_ttl, leases), return_exceptions=True)
+        gone = set()
+        for lease, answer in zip(leases, answers, strict=True):
+            if isinstance(answer, LeaseNotFound):
+                gone.add(lease)  # its records are about to go
+            elif isinstance(answer, BaseException):
+                raise answer
+            elif lease in self._view.unknown_leases:
+                self._view.learn_lease(lease, answer[0])
+        return gone
+
+
+async def _within(waiter: asyncio.Future[bool], seconds: float) -> bool:
+    try:
+        async with asyncio.timeout(seconds):
+            return await waiter
+    except TimeoutError:
+        return False

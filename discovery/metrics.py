@@ -1,0 +1,166 @@
+"""Everything `/metrics` tells: plain ints that their owners add to, turned into text when somebody asks.
+
+Owns the counters of the registry, the feed and the HTTP API (the DNS server's are `dns.counters`), their public
+names, and the Prometheus text format through `prometheus_client` with a registry of its own. It never locks, and
+never asks the store: its status is an argument. Counters end in `_total`, times in `_seconds`, sizes in `_bytes`.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterator
+
+from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
+
+from discovery import __version__
+from discovery.dns.counters import DnsCounters
+from discovery.kv.contract import Status
+from discovery.view import View
+
+CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
+
+_RCODES = {
+    0: "NOERROR",
+    1: "FORMERR",
+    2: "SERVFAIL",
+    3: "NXDOMAIN",
+    4: "NOTIMP",
+    5: "REFUSED",
+    9: "NOTAUTH",
+    16: "BADVERS",
+    23: "BADCOOKIE",
+}
+
+
+class Metrics:
+    """The counters of one node. `http_requests` is by method and status; all begin at 0 and only grow."""
+
+    def __init__(self) -> None:
+        self.dns = DnsCounters()
+        self.http_requests: dict[tuple[str, int], int] = {}
+        self.registrations = 0
+        self.registrations_unchanged = 0
+        self.deregistrations = 0
+        self.heartbeats = 0
+        self.heartbeats_refused = 0
+        self.feed_batches = 0
+        self.feed_loads = 0
+        self.feed_reconnects = 0
+        self.unreadable = 0
+
+    def count_http(self, method: str, status: int) -> None:
+        key = (method, status)
+        self.http_requests[key] = self.http_requests.get(key, 0) + 1
+
+
+def render(metrics: Metrics, view: View, status: Status | None, *, stale_seconds: float = 0.0) -> bytes:
+    """The text of `/metrics`. `status` None: the store is out of reach, so its own numbers are left out."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Snapshot(metrics, view, status, stale_seconds))
+    ProcessCollector(registry=registry)
+    return generate_latest(registry)
+
+
+class _Snapshot:
+    """A custom collector (prometheus_client): called once, when the text is made."""
+
+    def __init__(self, metrics: Metrics, view: View, status: Status | None, stale_seconds: float) -> None:
+        self._metrics = metrics
+        self._view = view
+        self._status = status
+        self._stale_seconds = stale_seconds
+
+    def collect(self) -> Iterator[Metric]:
+        build = InfoMetricFamily("discovery_build", "What runs here.")
+        build.add_metric([], {"version": __version__, "python": platform.python_version()})
+        yield build
+        yield from self._dns(self._metrics.dns)
+        yield from self._view_and_feed(self._metrics, self._view)
+        yield from self._registry(self._metrics)
+        if self._status is not None:
+            yield from self._store(self._status)
+        http = CounterMetricFamily(
+            "discovery_http_requests_total", "HTTP requests answered.", labels=["method", "status"]
+        )
+        for (method, code), number in sorted(self._metrics.http_requests.items()):
+            http.add_metric([method, str(code)], number)
+        yield http
+
+    def _dns(self, dns: DnsCounters) -> Iterator[Metric]:
+        queries = CounterMetricFamily(
+            "discovery_dns_queries_total", "DNS questions received.", labels=["transport"]
+        )
+        queries.add_metric(["udp"], dns.queries_udp)
+        queries.add_metric(["tcp"], dns.queries_tcp)
+        yield queries
+        responses = CounterMetricFamily(
+            "discovery_dns_responses_total", "DNS answers sent.", labels=["rcode"]
+        )
+        for rcode, number in enumerate(dns.rcodes):
+            if number or rcode in (0, 2, 3):
+                responses.add_metric([_RCODES.get(rcode, f"RCODE{rcode}")], number)
+        yield responses
+        hits = CounterMetricFamily(
+            "discovery_dns_cache_hits_total", "DNS answers from the cache.", labels=["level"]
+        )
+        hits.add_metric(["raw"], dns.hits_raw)
+        hits.add_metric(["prepared"], dns.hits_prepared)
+        yield hits
+        yield _counter("discovery_dns_cache_misses_total", "DNS answers made anew.", dns.misses)
+        yield _counter("discovery_dns_truncated_total", "DNS answers cut, with TC set.", dns.truncated)
+        yield _counter(
+            "discovery_dns_cut_total", "DNS answers made from dns.max_matched services of more.", dns.cut
+        )
+        yield _counter("discovery_dns_failures_total", "DNS questions that met a fault of ours.", dns.failed)
+        yield _counter("discovery_dns_dropped_total", "DNS questions that got no answer.", dns.dropped)
+        yield _counter("discovery_dns_malformed_total", "DNS questions that were damaged.", dns.malformed)
+
+    def _view_and_feed(self, metrics: Metrics, view: View) -> Iterator[Metric]:
+        yield _gauge("discovery_view_ready", "1 after the first full load.", view.ready)
+        yield _gauge("discovery_view_revision", "The store revision the view has reached.", view.revision)
+        yield _gauge("discovery_view_stale", "1 while answers are marked as stale.", view.stale)
+        yield _gauge(
+            "discovery_view_stale_seconds", "How long the store has been out of reach.", self._stale_seconds
+        )
+        yield _gauge("discovery_instances", "Stored keys that are names.", view.root.count)
+        yield _gauge("discovery_unreadable_records", "Stored keys left out now.", len(view.unreadable))
+        yield _counter("discovery_unreadable_total", "Records found unreadable.", metrics.unreadable)
+        yield _counter("discovery_feed_batches_total", "Revisions applied to the view.", metrics.feed_batches)
+        yield _counter("discovery_feed_loads_total", "Full loads of the view.", metrics.feed_loads)
+        yield _counter(
+            "discovery_feed_reconnects_total", "Watches begun anew after a break.", metrics.feed_reconnects
+        )
+
+    def _registry(self, metrics: Metrics) -> Iterator[Metric]:
+        yield _counter("discovery_registrations_total", "Instances written.", metrics.registrations)
+        yield _counter(
+            "discovery_registrations_unchanged_total",
+            "Registrations that changed nothing and only renewed the lease.",
+            metrics.registrations_unchanged,
+        )
+        yield _counter("discovery_deregistrations_total", "Instances removed.", metrics.deregistrations)
+        yield _counter("discovery_heartbeats_total", "Leases renewed.", metrics.heartbeats)
+        yield _counter(
+            "discovery_heartbeats_refused_total", "Heartbeats for what was gone.", metrics.heartbeats_refused
+        )
+
+    def _store(self, status: Status) -> Iterator[Metric]:
+        yield _gauge("discovery_store_revision", "The store's revision.", status.revision)
+        yield _gauge("discovery_store_leases", "Leases alive.", status.leases)
+        yield _gauge("discovery_store_size_bytes", "Bytes the store takes.", status.size)
+        yield _gauge("discovery_store_used_bytes", "Bytes of them in use.", status.size_in_use)
+        yield _gauge("discovery_store_errors", "What is wrong with the store now.", len(status.errors))
+
+
+def _counter(name: str, text: str, number: int) -> Metric:
+    family = CounterMetricFamily(name, text)
+    family.add_metric([], number)
+    return family
+
+
+def _gauge(name: str, text: str, number: float) -> Metric:
+    family = GaugeMetricFamily(name, text)
+    family.add_metric([], number)
+    return family

@@ -1,0 +1,215 @@
+"""The running node: builds the parts, starts them in order, stops them in reverse.
+
+Owns the order. Start: bind every socket (so that a taken port is told at once), open the store, answer DNS and HTTP (not
+ready as yet), load the view, announce. Stop: readiness off, HTTP ends, the feed, DNS sends out what it has, the
+store. It holds no rules of its own; only this module names the store's engine.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import signal
+import socket
+import time
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+from aiohttp import web
+
+from discovery import logs, sockets
+from discovery.api.app import make_app, make_runner
+from discovery.api.parts import ApiParts
+from discovery.config import Loaded
+from discovery.dns.answer import Prepared
+from discovery.dns.cache import Cache
+from discovery.dns.responder import PREPARED_SHARE, RAW_SHARE_TCP, RAW_SHARE_UDP, Responder
+from discovery.dns.tcp import TcpListener
+from discovery.dns.udp import UdpListener
+from discovery.dns_settings import dns_settings, grace_of, reverse_apexes, zone_apexes
+from discovery.errors import ConfigError
+from discovery.feed import Feed
+from discovery.kv.embedded import EmbeddedStore
+from discovery.metrics import Metrics
+from discovery.registry import Registry
+from discovery.reload import restart_needed
+from discovery.view import View
+
+log = logging.getLogger(__name__)
+
+Announce = Callable[[str], None]
+
+
+class Node:
+    """One node. `start` and `stop` once each; `load` reads the configuration anew for a reload."""
+
+    def __init__(self, loaded: Loaded, load: Callable[[], Loaded]) -> None:
+        config = loaded.config
+        self._loaded = loaded
+        self._load = load
+        self._stack = AsyncExitStack()
+        self.metrics = Metrics()
+        self.counters = self.metrics.dns
+        self.settings = dns_settings(
+            config, host_name=socket.gethostname(), local_addresses=sockets.local_addresses()
+        )
+        self.view = View(
+            config.store.prefix,
+            apexes=zone_apexes(config),
+            reverse=reverse_apexes(config),
+            grace_of=grace_of(config),
+        )
+        self.store = EmbeddedStore(Path(config.store.path))
+        self.feed = Feed(
+            self.store,
+            self.view,
+            self.metrics,
+            prefix=config.store.prefix,
+            stale_after=config.stale_after,
+        )
+        self.registry = Registry(
+            self.store,
+            self.view,
+            self.feed,
+            self.metrics,
+            prefix=config.store.prefix,
+            limits=config.leases,
+        )
+        self.parts = ApiParts(
+            config=config,
+            registry=self.registry,
+            view=self.view,
+            feed=self.feed,
+            store=self.store,
+            metrics=self.metrics,
+        )
+        self.dns: list[tuple[str, int]] = []
+        self.http: list[tuple[str, int]] = []
+
+    async def start(self) -> None:
+        """Raises ConfigError or a StoreError in one line; what was started is then stopped again."""
+        try:
+            await self._start()
+        except BaseException:
+            await self._stack.aclose()
+            raise
+
+    async def _start(self) -> None:
+        config = self._loaded.config
+        dns_sockets = [self._closing(sockets.bind_dns(text)) for text in config.dns.listen]
+        http_sockets = [
+            self._closing((sockets.bind_tcp(text, "http.listen"),)) for text in config.http.listen
+        ]
+        await self.store.start()
+        self._stack.push_async_callback(self.store.close)
+        await self._answer(dns_sockets)
+        self._stack.push_async_callback(
+            self.feed.close
+        )  # after HTTP has ended, whose calls wait for the view
+        await self._serve(http_sockets)
+        await self.feed.start()
+
+    def _closing(self, bound: tuple[socket.socket, ...]) -> tuple[socket.socket, ...]:
+        for sock in bound:
+            self._stack.callback(sock.close)
+        return bound
+
+    async def _answer(self, bound: list[tuple[socket.socket, ...]]) -> None:
+        loop = asyncio.get_running_loop()
+        share = self._loaded.config.dns.answer_cache_bytes
+        prepared: Cache[tuple[bytes, int], Prepared] = Cache(int(share * PREPARED_SHARE))
+
+        def responder(*, udp: bool) -> Responder:
+            return Responder(
+                self.view,
+                self.settings,
+                self.counters,
+                draw=random.random,
+                udp=udp,
+                raw_bytes=int(share * (RAW_SHARE_UDP if udp else RAW_SHARE_TCP)),
+                prepared=prepared,
+            )
+
+        over_udp, over_tcp = responder(udp=True), responder(udp=False)
+        for udp, tcp in bound:
+            udp_listener = UdpListener(udp, over_udp, self.counters)
+            udp_listener.start(loop)
+            self._stack.callback(udp_listener.close, loop)
+            tcp_listener = TcpListener(tcp, over_tcp, self.counters, time.monotonic)
+            await tcp_listener.start()
+            self._stack.push_async_callback(tcp_listener.close)
+            self.dns.append(udp_listener.address)
+
+    async def _serve(self, bound: list[tuple[socket.socket, ...]]) -> None:
+        runner = make_runner(make_app(self.parts))
+        await runner.setup()
+        self._stack.push_async_callback(runner.cleanup)
+        for (sock,) in bound:
+            await web.SockSite(runner, sock).start()
+            host, port = sock.getsockname()[:2]
+            self.http.append((str(host), int(port)))
+
+    async def stop(self) -> None:
+        self.parts.stopping = True
+        await self._stack.aclose()
+
+    def reload(self) -> list[str]:
+        """Takes over what may change while running; the settings that changed but need a restart.
+
+        Raises ConfigError, and changes nothing then.
+        """
+        loaded = self._load()
+        waiting = restart_needed(self._loaded.config, loaded.config)
+        logs.setup(loaded.config.log)
+        log.info("configuration reloaded", extra={"restart_needed": ",".join(waiting) or "nothing"})
+        return waiting
+
+
+async def run(loaded: Loaded, *, load: Callable[[], Loaded], announce: Announce) -> None:
+    """Runs a node until SIGTERM or SIGINT; SIGHUP reloads the configuration."""
+    loop = asyncio.get_running_loop()
+    stopping = asyncio.Event()
+    node = Node(loaded, load)
+
+    def hang_up() -> None:
+        try:
+            node.reload()
+        except ConfigError as error:
+            log.error("configuration not reloaded: %s", error.detail)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    loop.add_signal_handler(signal.SIGHUP, hang_up)
+    await node.start()
+    try:
+        _announce(node, loaded, announce)
+        await stopping.wait()
+        log.info("stopping")
+    finally:
+        await node.stop()
+
+
+def _announce(node: Node, loaded: Loaded, announce: Announce) -> None:
+    zone = loaded.config.zones[0].name
+    host, port = node.dns[0]
+    http = _text(node.http[0])
+    for address in node.dns:
+        announce(f"DNS   {_text(address)} (UDP, TCP)")
+    for address in node.http:
+        announce(f"HTTP  http://{_text(address)}")
+    announce(
+        f"Store {loaded.config.store.path} ({node.view.root.count} records at revision {node.view.revision})"
+    )
+    announce("")
+    announce("Try, in another shell:")
+    announce(f'  curl -X PUT http://{http}/v1/services/web.prod/i1 -d \'{{"host": "10.0.0.1", "port": 80}}\'')
+    announce(f"  dig @{host} -p {port} web.prod.{zone} SRV")
+    announce("")
+    announce("Ready; ^C stops.")
+
+
+def _text(address: tuple[str, int]) -> str:
+    host, port = address
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

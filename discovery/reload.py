@@ -1,0 +1,19 @@
+"""What a reload can take over, and what needs a restart.
+
+Owns the comparison of two configurations by the table's `reload` marks.
+"""
+
+from __future__ import annotations
+
+from operator import attrgetter
+
+from discovery.settings import TABLE, Config
+
+
+def restart_needed(old: Config, new: Config) -> list[str]:
+    """The dotted keys that differ and cannot change while running, in the table's order."""
+    return [
+        setting.key
+        for setting in TABLE.settings()
+        if "reload" not in setting.marks and attrgetter(setting.key)(old) != attrgetter(setting.key)(new)
+    ]

@@ -1,0 +1,309 @@
+"""The embedded engine: the contract on one SQLite file, for one machine.
+
+Owns the running store: its two threads, the leases' time, the watches, and the housekeeping that ends leases and
+compacts history. It holds no SQL (writer, rows) and knows nothing of files (sqlite_file). How: writes go to one
+lane, reads to another (lane). After each commit the loop is told once: leases move, watchers get their
+batches, callers their answers. What the loop knows (revision, leases) is thus what has been committed.
+A lease gets its full TTL again when the store starts: no service is lost to a restart.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import sqlite3
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from typing import TypeVar
+
+from discovery.errors import DiscoveryError, StoreError
+from discovery.kv.compaction import History
+from discovery.kv.contract import (
+    Compare,
+    Lease,
+    LeaseNotFound,
+    Op,
+    RangeResult,
+    Status,
+    TxnResult,
+    Unavailable,
+    WatchBatch,
+)
+from discovery.kv.lane import Lane
+from discovery.kv.leases import TICK, LeaseWheel
+from discovery.kv.requests import check_key, check_lease_id, check_range, check_ttl, check_txn
+from discovery.kv.rows import Reader, ReadView
+from discovery.kv.snapshot import write_snapshot
+from discovery.kv.sqlite_file import (
+    FILE_NAME,
+    DirectoryLock,
+    close_writer,
+    connect_reader,
+    connect_writer,
+    translate,
+)
+from discovery.kv.watchers import Watches
+from discovery.kv.writer import WriteGroup, Writer
+
+EXPIRY_CHUNK = 200
+"""Leases that end in one transaction: about 2 ms, and other writes take their turn between two of them."""
+
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
+
+
+class _Disk:
+    """What is open: the lock of the directory and the two connections to the file in it."""
+
+    def __init__(self, directory: Path, max_bytes: int) -> None:
+        """Raises what `Store.start` raises. Blocks."""
+        self.file = directory / FILE_NAME
+        self._lock = DirectoryLock(directory)
+        try:
+            self.writer = connect_writer(self.file, max_bytes=max_bytes)
+            try:
+                self.reader = connect_reader(self.file)
+                self.leases: list[tuple[int, int]] = self.writer.execute(
+                    "SELECT id, ttl FROM lease"
+                ).fetchall()
+            except sqlite3.Error as error:
+                self.writer.close()
+                raise translate(error, self.file) from error
+        except DiscoveryError:
+            self._lock.release()
+            raise
+
+    def close(self) -> None:
+        self.reader.close()
+        close_writer(self.writer)
+        self._lock.release()
+
+
+class EmbeddedStore:
+    """`Store` on the file `path`/store.db. `path` is a directory, made (0700) when it does not exist.
+
+    `clock`: a monotonic clock in seconds. `keep_seconds`, `keep_revisions`: the history kept for watches; what
+    is older than the one or beyond the other is compacted. `watch_queue`: events that may wait for one watch.
+    `max_bytes`: the file's greatest size (0: as the disk allows); a write beyond it raises NoSpace.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        keep_seconds: float = 300.0,
+        keep_revisions: int = 1_000_000,
+        watch_queue: int = 10_000,
+        max_bytes: int = 0,
+    ) -> None:
+        self._path = path
+        self._clock = clock
+        self._watch_queue = watch_queue
+        self._max_bytes = max_bytes
+        self._history = History(keep_seconds=keep_seconds, keep_revisions=keep_revisions)
+        self._wheel = LeaseWheel()
+        self._snapshots: set[asyncio.Future[int]] = set()
+        self._expiring = asyncio.Lock()
+        self._trimming = asyncio.Lock()
+        self._closing = asyncio.Lock()
+        self._open = False
+        self._trouble = ""  # what the housekeeping met last
+
+    # ---------------------------------------------------------------- start and close
+
+    async def start(self) -> None:
+        self._disk = await asyncio.to_thread(_Disk, self._path, self._max_bytes)
+        self._writer = Writer(self._disk.writer, self._disk.file, self._publish)
+        self._writes: Lane[WriteGroup] = Lane("store-writer", self._writer.run)
+        self._reads: Lane[ReadView] = Lane("store-reader", Reader(self._disk.reader, self._disk.file).run)
+        self._watches = Watches(
+            self._reads, self._writer.revision, self._writer.compact_revision, self._watch_queue
+        )
+        for lease_id, ttl in self._disk.leases:
+            self._wheel.grant(lease_id, ttl, self._clock())
+        self._disk.leases.clear()
+        self._open = True
+        self._housekeeping = asyncio.create_task(self._keep_house(), name="store-housekeeping")
+
+    async def close(self) -> None:
+        async with self._closing:
+            if not self._open:
+                return
+            self._watches.begin_close()
+            self._housekeeping.cancel()
+            await asyncio.wait([self._housekeeping])
+            await self._writes.close()
+            await self._reads.close()
+            self._watches.finish()
+            if self._snapshots:
+                await asyncio.wait(self._snapshots)
+            await asyncio.to_thread(self._disk.close)
+            self._open = False
+
+    # ---------------------------------------------------------------- keys
+
+    async def range(
+        self, key: bytes, end: bytes = b"", *, limit: int = 0, keys_only: bool = False, stale_ok: bool = False
+    ) -> RangeResult:
+        """`stale_ok` changes nothing here: a read never waits for another machine."""
+        check_range(key, end, limit)
+        return await self._read(lambda view: view.range(key, end, limit, keys_only))
+
+    async def put(self, key: bytes, value: bytes, *, lease: int = 0) -> int:
+        check_key(key)
+        check_lease_id(lease)
+        return await self._write(lambda group: group.put(key, value, lease))
+
+    async def delete(self, key: bytes, end: bytes = b"") -> tuple[int, int]:
+        check_range(key, end)
+        return await self._write(lambda group: group.delete(key, end))
+
+    async def txn(
+        self, when: Sequence[Compare], then: Sequence[Op], otherwise: Sequence[Op] = (), *, grant_ttl: int = 0
+    ) -> TxnResult:
+        check_txn(when, then, otherwise, grant_ttl)
+        return await self._write(lambda group: group.txn(when, then, otherwise, grant_ttl))
+
+    # ---------------------------------------------------------------- watches
+
+    def watch(
+        self, key: bytes, end: bytes = b"", *, from_revision: int
+    ) -> AbstractAsyncContextManager[AsyncIterator[WatchBatch]]:
+        self._need_open()
+        return self._watches.open(key, end, from_revision)
+
+    # ---------------------------------------------------------------- leases
+
+    async def lease_grant(self, ttl: int, lease_id: int = 0) -> Lease:
+        check_ttl(ttl)
+        check_lease_id(lease_id)
+        return await self._write(lambda group: group.grant(ttl, lease_id))
+
+    async def lease_keepalive(self, lease_id: int) -> int:
+        self._need_open()
+        return self._wheel.keepalive(lease_id, self._clock())
+
+    async def lease_keepalive_many(self, lease_ids: Sequence[int]) -> Sequence[int]:
+        self._need_open()
+        now, keepalive = self._clock(), self._wheel.keepalive
+        return [lease_id for lease_id in lease_ids if not keepalive(lease_id, now)]
+
+    async def lease_revoke(self, lease_id: int) -> None:
+        await self._write(lambda group: group.revoke(lease_id))
+
+    async def lease_ttl(self, lease_id: int) -> tuple[int, int]:
+        self._need_open()
+        found = self._wheel.remaining(lease_id, self._clock())
+        if found is None:
+            raise LeaseNotFound(f"lease {lease_id} does not exist, or its time is over: grant a new one")
+        return found[0], math.ceil(found[1])
+
+    async def lease_keys(self, lease_id: int) -> Sequence[bytes]:
+        await self.lease_ttl(lease_id)
+        return await self._read(lambda view: view.lease_keys(lease_id))
+
+    async def expire_due(self) -> int:
+        """Ends every lease whose time is over by the clock; how many. The housekeeping calls it every TICK.
+
+        When a transaction fails its leases stay due, and can't be renewed: the next call tries them again.
+        """
+        async with self._expiring:
+            count = 0
+            while True:
+                more = self._wheel.advance(self._clock())
+                while chunk := self._wheel.due(EXPIRY_CHUNK):
+                    await self._write(lambda group: group.expire(chunk))
+                    count += len(chunk)
+                if not more:
+                    return count
+                await asyncio.sleep(0)
+
+    # ---------------------------------------------------------------- the store itself
+
+    async def compact(self, revision: int) -> None:
+        await self._write(lambda group: group.compact(revision))
+        await self._trim()
+
+    async def compact_due(self) -> None:
+        """Compacts what need not be kept by the clock. The housekeeping calls it every TICK."""
+        now = self._clock()
+        if self._history.mark(now, self._watches.revision):
+            target = self._history.target(now, self._watches.revision)
+            if target > self._watches.compact_revision:
+                await self.compact(target)
+            else:
+                await self._trim()  # what a compaction that failed, or a kill, left over
+
+    async def snapshot(self, target: Path) -> int:
+        self._need_open()
+        running = asyncio.get_running_loop().run_in_executor(None, write_snapshot, self._disk.file, target)
+        self._snapshots.add(running)
+        running.add_done_callback(self._snapshots.discard)
+        return await asyncio.shield(running)
+
+    async def status(self) -> Status:
+        page_size, pages, free = await self._read(lambda view: view.pages())
+        file = self._disk.file
+        wal = file.with_name(file.name + "-wal")
+        return Status(
+            revision=self._watches.revision,
+            compact_revision=self._watches.compact_revision,
+            size=sum(path.stat().st_size for path in (file, wal) if path.exists()),
+            size_in_use=(pages - free) * page_size,
+            leases=len(self._wheel),
+            version=f"sqlite {sqlite3.sqlite_version}",
+            errors=[self._writer.failure] if self._writer.failure else [],
+        )
+
+    # ---------------------------------------------------------------- inside
+
+    def _publish(self, group: WriteGroup) -> None:
+        """What a commit changed, told on the loop before its callers are answered."""
+        now = self._clock()
+        for lease in group.leases:
+            if lease.ttl:
+                self._wheel.grant(lease.id, lease.ttl, now)
+            else:
+                self._wheel.revoke(lease.id)
+        self._watches.publish(group.batches, group.revision, group.compact_revision)
+
+    async def _write(self, job: Callable[[WriteGroup], T]) -> T:
+        self._need_open()
+        return await self._writes.do(job)
+
+    async def _read(self, job: Callable[[ReadView], T]) -> T:
+        self._need_open()
+        return await self._reads.do(job)
+
+    def _need_open(self) -> None:
+        if not self._open:
+            raise Unavailable("the store is not open: start it first")
+
+    async def _trim(self) -> None:
+        async with self._trimming:
+            while await self._write(lambda group: group.trim()):
+                pass
+
+    async def _keep_house(self) -> None:
+        """The one timer of the store: ends leases and compacts history; what fails is tried again next time."""
+        while True:
+            try:
+                await self.expire_due()
+                await self.compact_due()
+                self._note("")
+            except StoreError as error:
+                self._note(error.detail)
+            await asyncio.sleep(TICK)
+
+    def _note(self, trouble: str) -> None:
+        """One line in the log when it begins and one when it is over, not one every TICK."""
+        if trouble and not self._trouble:
+            log.error("leases can't end and history can't be compacted: %s", trouble)
+        elif self._trouble and not trouble:
+            log.warning("leases end again and history is compacted again")
+        self._trouble = trouble

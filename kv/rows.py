@@ -1,0 +1,145 @@
+"""Reading the tables: ranges, history, the keys of a lease.
+
+Owns the SELECTs; `ReadView` is what one read transaction shows, at one revision; `Reader` is the work of the
+lane that makes such views. It never writes.
+How: history is read in pages of whole revisions, so that a watch from far back holds one page in memory.
+The history left over by a running compaction is below `compact_revision` and is never shown.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from pathlib import Path
+
+from discovery.errors import StoreError
+from discovery.kv.contract import KV, Compacted, Event, RangeResult, WatchBatch
+from discovery.kv.lane import Answers, Job
+from discovery.kv.sqlite_file import read_meta, translate
+
+HISTORY_ROWS = 1_000
+"""A page of history ends with the first revision that brings it to this many events."""
+
+HISTORY_REVISIONS = 5_000
+"""A page of history looks at this many revisions at most: about 5 ms, while other reads wait."""
+
+MAX_LIMIT = (1 << 62) - 1
+
+
+def where_range(key: bytes, end: bytes) -> tuple[str, tuple[bytes, ...]]:
+    """The SQL condition, and its parameters, of the keys in `[key, end)`."""
+    if not end:
+        return "key = ?", (key,)
+    if end == b"\0":
+        return "key >= ?", (key,)
+    return "key >= ? AND key < ?", (key, end)
+
+
+def select_range(
+    connection: sqlite3.Connection, revision: int, key: bytes, end: bytes, limit: int, keys_only: bool = False
+) -> RangeResult:
+    condition, parameters = where_range(key, end)
+    value = "x''" if keys_only else "value"
+    rows = connection.execute(
+        # S608: the condition is one of three constants
+        f"SELECT key, {value}, create_rev, mod_rev, version, lease FROM kv WHERE {condition} "  # noqa: S608
+        "ORDER BY key LIMIT ?",
+        (*parameters, min(limit, MAX_LIMIT) + 1 if limit else -1),
+    ).fetchall()
+    more = 0 < limit < len(rows)
+    if more:
+        rows.pop()
+    return RangeResult(revision, [KV(*row) for row in rows], more)
+
+
+def select_lease_keys(connection: sqlite3.Connection, lease_id: int) -> list[bytes]:
+    # `lease <> 0` is what lets SQLite use the partial index
+    rows = connection.execute("SELECT key FROM kv WHERE lease = ? AND lease <> 0 ORDER BY key", (lease_id,))
+    return [row[0] for row in rows]
+
+
+def deleted(key: bytes, revision: int) -> Event:
+    return Event(KV(key, b"", 0, revision, 0, 0), True)
+
+
+class ReadView:
+    """The store as one read transaction sees it, with its own connection; valid until that transaction ends."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self.connection = connection
+        self.revision = read_meta(connection, "revision")
+
+    def range(self, key: bytes, end: bytes, limit: int, keys_only: bool) -> RangeResult:
+        return select_range(self.connection, self.revision, key, end, limit, keys_only)
+
+    def lease_keys(self, lease_id: int) -> list[bytes]:
+        return select_lease_keys(self.connection, lease_id)
+
+    def pages(self) -> tuple[int, int, int]:
+        """(bytes a page, pages in the file, pages free in it)"""
+        names = ("page_size", "page_count", "freelist_count")
+        size, count, free = (int(self.connection.execute(f"PRAGMA {name}").fetchone()[0]) for name in names)
+        return size, count, free
+
+    def history(self, key: bytes, end: bytes, start: int, stop: int) -> tuple[Sequence[WatchBatch], int]:
+        """A page of the batches of `[key, end)` in revisions `[start, stop)`, and the revision to go on with.
+
+        Raises Compacted when `start` is no longer kept.
+        """
+        compact_revision = read_meta(self.connection, "compact")
+        if start < compact_revision:
+            raise Compacted(compact_revision)
+        stop = min(stop, start + HISTORY_REVISIONS)
+        condition, parameters = where_range(key, end)
+        rows = self.connection.execute(
+            # S608: the condition is one of three constants
+            "SELECT rev, key, create_rev, version, lease, value FROM log "  # noqa: S608
+            f"WHERE rev >= ? AND rev < ? AND {condition} ORDER BY rev, sub",
+            (start, stop, *parameters),
+        )
+        batches: list[WatchBatch] = []
+        events: list[Event] = []
+        current = 0
+        for count, (rev, at, create_rev, version, lease, value) in enumerate(rows):
+            if rev != current:
+                if events:
+                    batches.append(WatchBatch(current, events))
+                    if count >= HISTORY_ROWS:
+                        rows.close()
+                        return batches, rev
+                    events = []
+                current = rev
+            put = value is not None
+            events.append(Event(KV(at, value, create_rev, rev, version, lease)) if put else deleted(at, rev))
+        if events:
+            batches.append(WatchBatch(current, events))
+        return batches, stop
+
+
+class Reader:
+    """The read connection. `run` is the work of its Lane: a group of reads is one read transaction."""
+
+    def __init__(self, connection: sqlite3.Connection, file: Path) -> None:
+        self._connection = connection
+        self._file = file
+
+    def run(self, jobs: Sequence[Job[ReadView]]) -> Answers:
+        try:
+            self._connection.execute("BEGIN")
+        except sqlite3.Error as error:
+            return Answers([translate(error, self._file) for _ in jobs])
+        try:
+            view = ReadView(self._connection)
+            return Answers([self._read(view, job) for job in jobs])
+        except sqlite3.Error as error:
+            return Answers([translate(error, self._file) for _ in jobs])
+        finally:
+            self._connection.execute("ROLLBACK")  # nothing was written; this can't fail
+
+    def _read(self, view: ReadView, job: Job[ReadView]) -> object:
+        try:
+            return job(view)
+        except StoreError as refused:
+            return refused
+        except sqlite3.Error as error:
+            return translate(error, self._file)

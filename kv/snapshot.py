@@ -1,0 +1,128 @@
+"""Copies of the embedded store: taken while it runs, put back where there is none.
+
+Owns the snapshot file: one SQLite file without a WAL, whole and synced, or not there at all. It never
+overwrites anything. How: SQLite's backup API copies from a read transaction into a file beside the target,
+which takes the target's name only when it is complete. A restored copy is checked at its first open.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+
+from discovery.errors import StoreError
+from discovery.kv.contract import Corrupt, InvalidRequest, Unavailable
+from discovery.kv.sqlite_file import (
+    FILE_NAME,
+    SCHEMA_VERSION,
+    DirectoryLock,
+    connect_reader,
+    damage,
+    read_meta,
+    sync_directory,
+    translate,
+)
+
+
+def write_snapshot(file: Path, target: Path) -> int:
+    """Copies the store in `file` to the new file `target`; the revision it holds. Blocks: call it in a thread.
+
+    Raises InvalidRequest (the target exists or can't be made), NoSpace, Unavailable, Corrupt.
+    """
+    try:
+        os.close(
+            os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        )  # the name is ours
+    except FileExistsError as error:
+        raise InvalidRequest(
+            f"{target} exists already, and is not overwritten: choose another name"
+        ) from error
+    except OSError as error:
+        raise InvalidRequest(
+            f"{target} cannot be written ({error.strerror}): choose another place"
+        ) from error
+    try:
+        return _fill(target, lambda partial: _copy(file, partial))
+    except StoreError:
+        target.unlink()
+        raise
+
+
+def restore_snapshot(snapshot: Path, directory: Path) -> int:
+    """Puts `snapshot` into the data directory of a node that is not running; the revision it holds. Blocks.
+
+    Raises InvalidRequest (no such file, or the directory has a store already), Corrupt, NoSpace, Unavailable,
+    ConfigError (the directory is in use, or can't be used).
+    """
+    if not snapshot.is_file():
+        raise InvalidRequest(
+            f"the snapshot {snapshot} does not exist: name a file that a snapshot was written to"
+        )
+    lock = DirectoryLock(directory)
+    try:
+        for name in (FILE_NAME, f"{FILE_NAME}-wal", f"{FILE_NAME}-shm"):
+            if (directory / name).exists():
+                raise InvalidRequest(f"{directory} holds {name} of a store already: move it away first")
+        return _fill(directory / FILE_NAME, lambda partial: _copy_checked(snapshot, partial))
+    finally:
+        lock.release()
+
+
+def _fill(target: Path, copy: Callable[[Path], int]) -> int:
+    """`copy` fills a private file beside `target`, which takes its name when all of it is on disk."""
+    partial = target.with_name(target.name + ".partial")
+    try:
+        os.close(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600))
+        revision = copy(partial)
+        with partial.open("rb") as file:
+            os.fsync(file.fileno())
+        partial.replace(target)
+        sync_directory(target.parent)
+    except StoreError:
+        partial.unlink(missing_ok=True)
+        raise
+    except (sqlite3.Error, OSError) as error:
+        partial.unlink(missing_ok=True)
+        raise translate(error, partial) from error
+    return revision
+
+
+def _copy(file: Path, partial: Path) -> int:
+    source = connect_reader(file)
+    try:
+        copy = sqlite3.connect(partial, isolation_level=None)
+        try:
+            source.execute("BEGIN")
+            revision = read_meta(source, "revision")
+            source.backup(copy)  # in one step: one state of the store, while writes go on
+            source.execute("ROLLBACK")
+            copy.execute("PRAGMA journal_mode = DELETE").fetchone()
+            copy.execute("UPDATE meta SET v = 0 WHERE k = 'clean'")
+            if read_meta(copy, "revision") != revision:
+                raise Unavailable(
+                    f"the copy {partial} is not of revision {revision}: take the snapshot again"
+                )
+        finally:
+            copy.close()
+    finally:
+        source.close()
+    return revision
+
+
+def _copy_checked(snapshot: Path, partial: Path) -> int:
+    shutil.copyfile(snapshot, partial)
+    connection = sqlite3.connect(partial, isolation_level=None)
+    try:
+        if found := damage(connection):
+            raise Corrupt(f"the snapshot {snapshot} is damaged ({found}): restore another one")
+        if (version := read_meta(connection, "schema")) != SCHEMA_VERSION:
+            raise InvalidRequest(
+                f"the snapshot {snapshot} has schema version {version}, and this program knows {SCHEMA_VERSION}: "
+                "restore it with the version of the program that wrote it"
+            )
+        return read_meta(connection, "revision")
+    finally:
+        connection.close()

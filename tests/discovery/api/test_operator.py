@@ -1,0 +1,91 @@
+"""/healthz, /readyz and /metrics (http-api.md, "For operators")."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.support.api import problem, running_api, until
+
+
+async def test_healthz_tells_the_time_whatever_else_is_wrong(tmp_path: Path) -> None:
+    async with running_api(tmp_path, loaded=False) as api:
+        api.parts.stopping = True
+        answer = await api.call("GET", "/healthz")
+        assert (answer.status, answer.body) == (200, {"status": "ok", "time_ms": 1_700_000_000_250})
+        assert (await api.call("HEAD", "/healthz")).status == 200
+
+
+async def test_readyz_from_start_to_stop(tmp_path: Path) -> None:
+    async with running_api(tmp_path, loaded=False) as api:
+        answer = await api.call("GET", "/readyz")
+        problem(answer, 503, "not-ready")
+        assert answer.headers["Retry-After"] == "1"
+        await api.feed.start()
+        for url in ("/readyz", "/readyz?writes", "/readyz?writes=true"):
+            answer = await api.call("GET", url)
+            assert (answer.status, answer.body) == (200, {"status": "ready", "revision": 1, "stale": False})
+        problem(await api.call("GET", "/readyz?write"), 400, "invalid-field", "write")
+        api.parts.stopping = True
+        assert "stopping" in problem(await api.call("GET", "/readyz"), 503, "not-ready")
+
+
+async def test_readyz_without_the_store_is_ready_for_dns_but_not_for_writes(tmp_path: Path) -> None:
+    async with running_api(tmp_path) as api:
+        await api.store.close()
+        await until(lambda: api.feed.lost)
+        api.clock.advance(31)
+        await until(lambda: api.view.stale)
+        answer = await api.call("GET", "/readyz")
+        assert (answer.status, answer.body["stale"]) == (200, True)
+        detail = problem(await api.call("GET", "/readyz?writes"), 503, "store-unavailable")
+        assert "31.0 s" in detail
+
+
+async def test_metrics_count_what_was_done(tmp_path: Path) -> None:
+    one = "/v1/services/web.prod/i1"
+    async with running_api(tmp_path) as api:
+        for _ in range(2):
+            await api.call("PUT", one, {"host": "10.0.0.1"})
+        await api.call("POST", f"{one}/heartbeat")
+        await api.call("POST", "/v1/services/web.prod/i2/heartbeat")
+        await api.call("DELETE", one)
+        await api.call("PUT", one, {"host": "10.0.0.1"})
+        await api.store.put(b"/skydns/test/bad", b"?")
+        await api.caught_up()
+        answer = await api.call("GET", "/metrics")
+        assert answer.status == 200
+        assert answer.headers["Content-Type"].startswith("text/plain; version=0.0.4")
+        samples = {
+            (sample.name, *sample.labels.values()): sample.value
+            for family in text_string_to_metric_families(answer.text)
+            for sample in family.samples
+        }
+        expected = {
+            ("discovery_registrations_total",): 2,
+            ("discovery_registrations_unchanged_total",): 1,
+            ("discovery_deregistrations_total",): 1,
+            ("discovery_heartbeats_total",): 1,
+            ("discovery_heartbeats_refused_total",): 1,
+            ("discovery_http_requests_total", "PUT", "201"): 2,
+            ("discovery_http_requests_total", "PUT", "200"): 1,
+            ("discovery_http_requests_total", "POST", "404"): 1,
+            ("discovery_instances",): 2,
+            ("discovery_unreadable_records",): 1,
+            ("discovery_unreadable_total",): 1,
+            ("discovery_store_leases",): 1,
+            ("discovery_view_ready",): 1,
+            ("discovery_view_revision",): api.view.revision,
+            ("discovery_feed_loads_total",): 1,
+        }
+        assert samples.items() >= expected.items()
+
+
+async def test_metrics_are_there_without_the_store(tmp_path: Path) -> None:
+    async with running_api(tmp_path) as api:
+        await api.store.close()
+        answer = await api.call("GET", "/metrics")
+        assert answer.status == 200
+        assert "discovery_view_revision 1.0" in answer.text
+        assert "discovery_store_revision" not in answer.text

@@ -1,0 +1,168 @@
+"""The first whole path: register over HTTP, be found over DNS, beat, fall silent, restart."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import dns.flags
+import dns.rcode
+import dns.rdatatype
+import pytest
+
+from tests.support.node import ROOT, run_discovery, running_node, wait_for
+
+pytestmark = [pytest.mark.e2e, pytest.mark.slow]
+
+INSTANCE = "/v1/services/web.prod/i1"
+NAME = "web.prod.discovery.internal."
+
+
+def test_a_service_registers_beats_falls_silent_and_is_gone(tmp_path: Path) -> None:
+    with running_node(tmp_path / "store") as node:
+        status, body = node.call("PUT", INSTANCE, {"host": "10.0.0.1", "port": 80, "lease_ttl": 2})
+        assert status == 201
+        assert body["heartbeat_every"] < 2
+        assert node.answers(NAME, "SRV") == [f"10 100 80 i1.{NAME}"]
+        assert node.answers(NAME, "A") == ["10.0.0.1"]
+
+        begin = beaten = time.monotonic()
+        while beaten - begin < 5:
+            assert node.call("POST", f"{INSTANCE}/heartbeat")[0] == 200
+            beaten = time.monotonic()
+            while time.monotonic() - beaten < 0.4:
+                assert node.answers(NAME, "A") == ["10.0.0.1"]
+
+        wait_for(lambda: node.answers(NAME, "A") == [], 3.5, "gone after silence")
+        silence = time.monotonic() - beaten
+        assert 2 <= silence <= 3.4  # never before its TTL, and within a second after it
+        reply = node.ask(NAME, "A")
+        assert reply.rcode() == dns.rcode.NOERROR
+        assert [rrset.rdtype for rrset in reply.authority] == [dns.rdatatype.SOA]
+        assert reply.flags & dns.flags.AA
+
+
+def test_kill_9_loses_no_registration(tmp_path: Path) -> None:
+    with running_node(tmp_path / "store") as node:
+        for number in range(20):
+            assert node.call("PUT", f"/v1/services/web.prod/i{number}", {"host": f"10.0.0.{number}"})[0] == 201
+        node.kill()
+    with running_node(tmp_path / "store") as node:
+        assert len(node.answers(NAME, "A")) == 20
+        assert node.call("POST", f"{INSTANCE}/heartbeat")[0] == 200
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_it_stops_within_two_seconds_and_loses_nothing(tmp_path: Path, number: signal.Signals) -> None:
+    with running_node(tmp_path / "store") as node:
+        with socket.create_connection(("127.0.0.1", node.http_port)), socket.create_connection(
+            ("127.0.0.1", node.dns_port)
+        ):
+            assert node.call("PUT", INSTANCE, {"host": "10.0.0.1"})[0] == 201
+            begin = time.monotonic()
+            node.process.send_signal(number)
+            assert node.process.wait(10) == 0
+            assert time.monotonic() - begin < 2
+    with running_node(tmp_path / "store") as node:
+        assert node.answers(NAME, "A") == ["10.0.0.1"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "setting"),
+    [(socket.SOCK_DGRAM, "dns.listen"), (socket.SOCK_STREAM, "dns.listen"), (socket.SOCK_STREAM, "http.listen")],
+)
+def test_a_taken_port_is_one_clear_line(tmp_path: Path, kind: socket.SocketKind, setting: str) -> None:
+    with socket.socket(socket.AF_INET, kind) as taken:
+        taken.bind(("127.0.0.1", 0))
+        if kind == socket.SOCK_STREAM:
+            taken.listen()
+        port = taken.getsockname()[1]
+        other = {"dns.listen": "http.listen", "http.listen": "dns.listen"}[setting]
+        done = run_discovery(
+            "serve",
+            *("--set", f"{setting}=['127.0.0.1:{port}']"),
+            *("--set", f"{other}=['127.0.0.1:0']"),
+            *("--set", f"store.path={tmp_path / 'store'}"),
+        )
+    assert done.returncode == 2
+    (line,) = done.stderr.strip().splitlines()
+    assert f"127.0.0.1:{port}" in line
+    assert setting in line
+    assert "in use" in line
+
+
+def test_a_second_node_on_the_same_ports_or_store_is_refused(tmp_path: Path) -> None:
+    with running_node(tmp_path / "store") as node:
+        ports = ("--set", f"dns.listen=['127.0.0.1:{node.dns_port}']", "--set", "http.listen=['127.0.0.1:0']")
+        done = run_discovery("serve", *ports, "--set", f"store.path={tmp_path / 'other'}")
+        assert (done.returncode, len(done.stderr.strip().splitlines())) == (2, 1)
+        free = ("--set", "dns.listen=['127.0.0.1:0']", "--set", "http.listen=['127.0.0.1:0']")
+        done = run_discovery("serve", *free, "--set", f"store.path={tmp_path / 'store'}")
+        assert (done.returncode, len(done.stderr.strip().splitlines())) == (2, 1)
+        assert str(tmp_path / "store") in done.stderr
+        assert node.call("PUT", INSTANCE, {"host": "10.0.0.1"})[0] == 201
+
+
+def test_a_store_that_cannot_be_opened_is_one_clear_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("not a directory")
+    free = ("--set", "dns.listen=['127.0.0.1:0']", "--set", "http.listen=['127.0.0.1:0']")
+    done = run_discovery("serve", *free, "--set", f"store.path={tmp_path / 'file'}")
+    assert (done.returncode, len(done.stderr.strip().splitlines())) == (2, 1)
+    (tmp_path / "bad.yaml").write_text("dns:\n  lisen: []\n")
+    done = run_discovery("--config", str(tmp_path / "bad.yaml"), "serve")
+    assert (done.returncode, len(done.stderr.strip().splitlines())) == (2, 1)
+    assert "dns.listen" in done.stderr
+    assert "bad.yaml" in done.stderr
+
+
+def test_bad_input_is_told_so_and_the_node_goes_on(tmp_path: Path) -> None:
+    with running_node(tmp_path / "store") as node:
+        assert node.call("PUT", INSTANCE, {"host": "10.0.0.1"})[0] == 201
+        status, problem = node.call("PUT", INSTANCE, {"hostt": "10.0.0.2"})
+        assert (status, problem["status"]) == (400, 400)
+        assert "hostt" in problem["detail"]
+        status, problem = node.call("PUT", INSTANCE, {"host": "10.0.0.2", "port": 70000})
+        assert (status, problem["field"]) == (400, "port")
+        assert node.call("PUT", INSTANCE, b"{not json")[0] == 400
+        assert node.call("PUT", INSTANCE, b'{"text":"' + b"x" * (2 << 20) + b'"}')[0] == 413
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            sock.settimeout(5)
+            sock.connect(("127.0.0.1", node.dns_port))
+            for packet in (b"", b"\0" * 11, b"\xff" * 12, os.urandom(512), b"\1" * 4000):
+                sock.send(packet)
+            sock.send(b"\x12\x34\1\0\0\1\0\0\0\0\0\0\x3fcut")
+            answers = [sock.recv(512)]
+            while answers[-1][:2] != b"\x12\x34":
+                answers.append(sock.recv(512))
+            assert answers[-1][3] & 15 == dns.rcode.FORMERR
+        assert node.answers(NAME, "A") == ["10.0.0.1"]
+
+
+def test_a_full_disk_is_503_and_dns_goes_on(tmp_path: Path) -> None:
+    """On a tmpfs of 2 MiB in a mount namespace of the node's own."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = f"mount -t tmpfs -o size=2m tmpfs {disk} && exec \"$@\""
+    under = ("unshare", "--mount", "--map-root-user", "sh", "-c", mount, "sh")
+    with running_node(disk / "store", under=under, log=tmp_path / "log") as node:
+        assert node.call("PUT", INSTANCE, {"host": "10.0.0.1"})[0] == 201
+        outcome = [node.call("PUT", f"/v1/services/big/i{n}", {"host": "", "text": "x" * 50000}) for n in range(60)]
+        full = [problem for status, problem in outcome if status == 503]
+        assert full
+        assert "space" in full[0]["detail"]
+        assert full[0]["type"].endswith("no-space")
+        assert node.answers(NAME, "A") == ["10.0.0.1"]
+        assert node.call("GET", INSTANCE)[0] == 200
+        assert node.call("POST", f"{INSTANCE}/heartbeat")[0] == 200
+        assert node.process.poll() is None
+
+
+def test_the_installed_command_and_the_module_are_one() -> None:
+    command = Path(sys.executable).with_name("discovery")
+    installed = subprocess.run([command, "--version"], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert installed.stdout == run_discovery("--version").stdout

@@ -1,0 +1,16 @@
+"""Time that only moves when a test says so."""
+
+from __future__ import annotations
+
+
+class FakeClock:
+    """Stands in for `time.monotonic`: call it for the time in seconds."""
+
+    def __init__(self, now: float = 1_000.0) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+    def advance(self, seconds: float) -> None:
+        self.now += seconds
