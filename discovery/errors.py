@@ -6,24 +6,25 @@ Each class carries three facts, so that no shell has to guess them:
     code       a stable word for programs (the last part of a problem document's `type`)
     status     the HTTP status it is answered with
     exit_code  the exit status of the command line: 1 failed, 2 wrong usage or set-up
-
-    DiscoveryError
-    ├── ConfigError           a setting is wrong, or the surroundings do not fit (port taken, file unreadable)
-    ├── InvalidField          a request's field or parameter is wrong
-    ├── Unauthorized          no valid token
-    ├── Forbidden             known, but not allowed
-    ├── NotFound              no such service, instance or lease
-    ├── Conflict              the present state does not allow it
-    ├── PreconditionFailed    If-Match or If-None-Match did not hold
-    ├── TooLarge              body over the limit
-    ├── NotReady              the view has not been loaded yet, or the node is stopping
-    ├── NodeUnreachable       the command line found no node to talk to
-    └── StoreError            the store's own (discovery.kv.contract)
 """
 
 from __future__ import annotations
 
 from typing import ClassVar
+
+
+# DiscoveryError
+# ├── ConfigError           a setting is wrong, or the surroundings do not fit (port taken, file unreadable)
+# ├── InvalidField          a request's field or parameter is wrong
+# ├── Unauthorized          no valid token
+# ├── Forbidden             known, but not allowed
+# ├── NotFound              no such service, instance or lease
+# ├── Conflict              the present state does not allow it
+# ├── PreconditionFailed    If-Match or If-None-Match did not hold
+# ├── TooLarge              body over the limit
+# ├── NotReady              the view has not been loaded yet, or the node is stopping
+# ├── NodeUnreachable       the command line found no node to talk to
+# └── StoreError            the store's own (discovery.kv.contract)
 
 
 class DiscoveryError(Exception):

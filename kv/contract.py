@@ -3,15 +3,6 @@
 Owns the values that cross the border (all immutable), the errors, and the protocol `Store`. It never does I/O.
 The model is etcd's v3: one revision counts every change of the whole store; a range is `[key, end)` in
 byte order, `end == b""` means the one key, `end == b"\\0"` means everything from `key` on.
-
-What holds in every engine, each held by a test of the contract suite:
-
-- revisions only grow; a transaction is one revision and one watch batch;
-- a watch from R gives every batch >= R: ordered, each once, whole, none missing, or raises Compacted;
-- a lease lives at least its TTL; a revoke removes its keys in one revision;
-- a keep-alive makes no revision and writes nothing to disk;
-- an acknowledged write survives kill -9;
-- a slow watcher is cut off with Lagged, never waited for, never buffered without end.
 """
 
 from __future__ import annotations
@@ -218,7 +209,17 @@ def prefix_end(prefix: bytes) -> bytes:
 
 
 class Store(Protocol):
-    """Every call may raise Unavailable; writes also NoSpace."""
+    """Every call may raise Unavailable; writes also NoSpace.
+
+    What holds in every engine, each held by a test of the contract suite:
+
+    - revisions only grow; a transaction is one revision and one watch batch;
+    - a watch from R gives every batch >= R: ordered, each once, whole, none missing, or raises Compacted;
+    - a lease lives at least its TTL; a revoke removes its keys in one revision;
+    - a keep-alive makes no revision and writes nothing to disk;
+    - an acknowledged write survives kill -9;
+    - a slow watcher is cut off with Lagged, never waited for, never buffered without end.
+    """
 
     async def start(self) -> None:
         """Opens the store. Raises Corrupt, or ConfigError when it cannot be opened as it is set up."""

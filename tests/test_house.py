@@ -1,0 +1,143 @@
+"""The house's rules, held over the source itself: layout, import direction, purity, module heads."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import dns
+import pytest
+
+ROOT = Path(__file__).parents[1]
+FOLDERS = ("discovery", "kv", "dns")
+# Each may import only what stands for it on the right; "discovery" is a module at its top.
+BELOW = {
+    "discovery.errors": set(),
+    "discovery.kv": {"discovery.errors", "discovery.kv"},
+    "discovery.dns": {"discovery.dns"},
+    "discovery.names": {"discovery.errors"},
+    "discovery.service": {"discovery.names"},
+    "discovery.tree": {"discovery.names", "discovery.service", "discovery.kv.contract"},
+    "discovery.view": {"discovery.names", "discovery.service", "discovery.tree", "discovery.kv.contract"},
+}
+PURE = {
+    "discovery/names.py",
+    "discovery/service.py",
+    "discovery/tree.py",
+    "discovery/view.py",
+    "discovery/errors.py",
+    "kv/contract.py",
+    "kv/leases.py",
+    "dns/source.py",
+    "dns/zone.py",
+    "dns/wire.py",
+    "dns/records.py",
+    "dns/matching.py",
+    "dns/following.py",
+    "dns/synthesis.py",
+    "dns/answer.py",
+    "dns/cache.py",
+    "dns/counters.py",
+    "dns/responder.py",
+}
+IMPURE_MODULES = {"asyncio", "socket", "time", "random", "sqlite3", "aiohttp", "os", "threading"}
+ENGINES = ("discovery.kv.embedded", "discovery.kv.etcd", "discovery.kv.member")
+
+
+def sources() -> Iterator[tuple[str, str, ast.Module]]:
+    """(path, module, tree) of every module of the package."""
+    for folder in FOLDERS:
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            relative = path.relative_to(ROOT)
+            if relative.parts[:2] in (("discovery", "kv"), ("discovery", "dns")):
+                continue  # the links: their files come under their own folders
+            module = ".".join(relative.with_suffix("").parts)
+            if folder != "discovery":
+                module = f"discovery.{module}"
+            yield str(relative), module.removesuffix(".__init__"), ast.parse(path.read_text())
+
+
+def imports(tree: ast.Module) -> set[str]:
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            found |= {f"{node.module}.{alias.name}" for alias in node.names} | {str(node.module)}
+    return found
+
+
+def lies_in(module: str, package: str) -> bool:
+    return module == package or module.startswith(package + ".")
+
+
+def test_dnspython_is_not_hidden() -> None:
+    assert "site-packages" in str(dns.__file__)
+    assert not (ROOT / "dns" / "__init__.py").exists()
+    assert (ROOT / "discovery" / "dns").is_symlink()
+    assert (ROOT / "discovery" / "kv").is_symlink()
+
+
+def test_the_two_folders_are_imported_under_one_name_only() -> None:
+    for path in [*ROOT.glob("tests/**/*.py"), *(ROOT / path for path, _, _ in sources())]:
+        for module in imports(ast.parse(path.read_text())):
+            assert not lies_in(module, "kv"), f"{path} imports {module}: discovery.kv is its name"
+            if path.parts[len(ROOT.parts)] != "tests":
+                assert not lies_in(module, "dns"), f"{path} imports dnspython, which only tests may"
+
+
+def test_imports_point_down() -> None:
+    for path, module, tree in sources():
+        rule = max((each for each in BELOW if lies_in(module, each)), key=len, default=None)
+        if rule is None:
+            continue
+        allowed = BELOW[rule]
+        for imported in imports(tree):
+            if lies_in(imported, "discovery") and imported not in ("discovery", "discovery.__version__"):
+                assert any(lies_in(imported, each) for each in allowed), f"{path} imports {imported}"
+
+
+def test_only_the_node_and_the_commands_on_a_store_name_an_engine() -> None:
+    for path, module, tree in sources():
+        if lies_in(module, "discovery.kv") or module == "discovery.node" or lies_in(module, "discovery.cli"):
+            continue
+        for imported in imports(tree):
+            assert not any(lies_in(imported, engine) for engine in ENGINES), f"{path} imports {imported}"
+
+
+def test_pure_modules_do_no_io_and_read_no_clock() -> None:
+    seen = set()
+    for path, _, tree in sources():
+        if path in PURE:
+            seen.add(path)
+            assert not IMPURE_MODULES & {module.partition(".")[0] for module in imports(tree)}, path
+    assert seen == PURE
+
+
+def test_every_module_says_what_it_owns() -> None:
+    for path, _, tree in sources():
+        head = ast.get_docstring(tree)
+        assert head, f"{path} has no head"
+        assert len(head.splitlines()) <= 12, f"{path}: the head is longer than 12 lines"
+
+
+def test_no_module_is_too_long() -> None:
+    for path, _, _ in sources():
+        assert len((ROOT / path).read_text().splitlines()) <= 500, path
+
+
+@pytest.mark.slow
+def test_the_wheel_holds_every_module(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", tmp_path, ROOT]
+    subprocess.run(command, check=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    packed = set(zipfile.ZipFile(wheel).namelist())
+    for _, module, _ in sources():
+        file = module.replace(".", "/")
+        assert {f"{file}.py", f"{file}/__init__.py"} & packed, module
+    assert "discovery/py.typed" in packed
