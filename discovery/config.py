@@ -90,7 +90,7 @@ def _find(path: Path | None, environ: Mapping[str, str], cwd: Path) -> tuple[Pat
             raise _unreadable(candidate, error) from None
         else:
             try:
-                return candidate, raw.decode("utf-8-sig")
+                return candidate, raw.decode("utf-8")
             except UnicodeDecodeError as error:
                 raise ConfigError(
                     f"{candidate}: not UTF-8 at byte {error.start}; save the file as UTF-8"

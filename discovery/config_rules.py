@@ -135,7 +135,7 @@ def _is_loopback(host: str) -> bool:
 
 def _domain(text: str) -> str:
     """A name in lower case with its final dot. Raises ValueError for the root and for what is no name."""
-    bare = text.lower().removesuffix(".")
+    bare = text.removesuffix(".")
     if not bare:
         raise ValueError(f"expected a domain name below the root; got {text!r}")
     try:

@@ -54,8 +54,8 @@ def to_text(path: Path) -> str:
 
 def from_text(text: str) -> Path:
     """A plain name (no escapes), with or without the final dot, folded. Raises ValueError when it is none."""
-    bare = text.removesuffix(".")
-    path = tuple(part.encode() for part in reversed(bare.lower().split("."))) if bare else ()
+    bare = text.removesuffix(".").encode().lower()  # as bytes only A-Z fold
+    path = tuple(reversed(bare.split(b"."))) if bare else ()
     if text in ("", "..") or not is_name(path):
         raise ValueError(f"{text!r} is not a domain name")
     return path
@@ -129,7 +129,7 @@ def service_path(text: str, zones: Iterable[Path]) -> Path:
         return apexes[0]
     if not text.endswith("."):
         return apexes[0] + tuple(check_label(part, "service") for part in reversed(text.split(".")))
-    labels = tuple(part.encode() for part in reversed(text[:-1].lower().split(".")))
+    labels = tuple(reversed(text[:-1].encode().lower().split(b".")))
     inside = [apex for apex in apexes if labels[: len(apex)] == apex]
     if not inside:
         known = ", ".join(to_text(apex) for apex in apexes)

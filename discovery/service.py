@@ -18,6 +18,7 @@ import msgspec
 from discovery.names import MAX_LABEL, Path, host_path
 
 MAX_INT = 2147483647
+MAX_RDATA = 65535  # bytes of a record's data (RFC 1035 section 3.2.1)
 EMPTY: Mapping[str, str] = MappingProxyType({})
 NO_PORTS: Mapping[str, int] = MappingProxyType({})
 
@@ -117,13 +118,23 @@ def _text(name: str, value: object) -> str:
     return value
 
 
+def _folded(text: str) -> str:
+    """Only A-Z fold, as in names."""
+    return text.encode().lower().decode()
+
+
+def _txt_length(text: str) -> int:
+    size = len(text.encode())
+    return size + -(-size // 255)
+
+
 def _ports(value: object) -> Mapping[str, int]:
     if not isinstance(value, _Pairs):
         raise Unreadable("ports is not an object")
     ports = {}
     for name, number in value:
-        label, _, protocol = _text("ports", name).lower().partition("/")
-        if not label or protocol not in ("", "tcp", "udp"):
+        label, slash, protocol = _folded(_text("ports", name)).partition("/")
+        if not label or (slash and protocol not in ("tcp", "udp")):
             raise Unreadable(f"ports: {name!r} is not a name, name/tcp or name/udp")
         ports[f"{label}/udp" if protocol == "udp" else label] = _number(f"ports.{name}", number, 0, 65535)
     return MappingProxyType(ports)
@@ -132,7 +143,7 @@ def _ports(value: object) -> Mapping[str, int]:
 def _tags(value: object) -> tuple[str, ...]:
     if not isinstance(value, list) or isinstance(value, _Pairs):
         raise Unreadable("tags is not a list")
-    tags = tuple(_text("tags", tag).lower() for tag in value)
+    tags = tuple(_folded(_text("tags", tag)) for tag in value)
     for tag in tags:
         if not 0 < len(tag.encode()) <= MAX_LABEL:
             raise Unreadable(f"tags: {tag!r} is not a label")
@@ -153,8 +164,8 @@ def _meta(value: object) -> Mapping[str, str]:
     if not isinstance(value, _Pairs):
         raise Unreadable("meta is not an object")
     meta = {_text("meta", key): _text(f"meta.{key}", text) for key, text in value}
-    for key, text in meta.items():
-        meta_string(key, text)
+    if sum(len(meta_string(key, text)) + 1 for key, text in meta.items()) > MAX_RDATA:
+        raise Unreadable("meta is longer than one TXT record can be")
     return MappingProxyType(meta)
 
 
@@ -175,8 +186,7 @@ def read(value: bytes) -> Service:
         raise Unreadable("not a JSON object")
     fields: dict[str, object] = {}
     for name, content in document:
-        folded = name.lower() if name.isascii() else name
-        fields[folded] = content
+        fields[name.lower() if name.isascii() else name] = content
     known: dict[str, object] = {}
     for name, content in fields.items():
         if content is None:
@@ -184,7 +194,9 @@ def read(value: bytes) -> Service:
         if name in _INTEGERS:
             known[name] = _number(name, content, *_INTEGERS[name])
         elif name in _TEXTS:
-            known[name] = _text(name, content)
+            known[name] = text = _text(name, content)
+            if name == "text" and _txt_length(text) > MAX_RDATA:
+                raise Unreadable("text is longer than one TXT record can be")
         elif name in _BOOLS:
             if type(content) is not bool:
                 raise Unreadable(f"{name} is not true or false")

@@ -1,8 +1,7 @@
 """The view: everything registered, in memory, as a tree of names.
 
-Owns the tree and its versions. Fed by `feed` with whole revisions (`restore`, then `apply`), read by DNS through
-`dns.source` and by the API. Synchronous and pure: a batch is applied between two questions, so every question sees
-one revision. Two rules make cached answers cheap to check: a change moves the `version` of every branch from the
+Owns what is in the tree (`tree`) and its versions. Fed by `feed` with whole revisions (`restore`, then `apply`), read
+by DNS through `dns.source` and by the API. Pure: a batch is applied between two questions, so each sees one revision. Two rules make cached answers cheap to check: a change moves the `version` of every branch from the
 name up to the root, before any branch is unlinked; and a reload is applied as a diff, so what did not change stays.
 A name that lost all its services stays linked, empty, for its zone's `negative_grace` (a ghost): it is NODATA.
 """
@@ -10,146 +9,14 @@ A name that lost all its services stays linked, empty, for its zone's `negative_
 from __future__ import annotations
 
 import heapq
-from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 
-from discovery import names, service
+from discovery import names
 from discovery.kv.contract import KV, Event
 from discovery.names import Path
-from discovery.service import Service
+from discovery.tree import Branch, Record
 
-
-class Record:
-    """One stored key (dns.source.Record). Not changed after it is made, but for a foreign lease's TTL."""
-
-    __slots__ = (
-        "address",
-        "create_revision",
-        "fields",
-        "key",
-        "lease",
-        "lease_ttl",
-        "path",
-        "reason",
-        "revision",
-        "target",
-    )
-
-    def __init__(self, path: Path, kv: KV) -> None:
-        self.key = kv.key
-        self.path = path
-        self.lease = kv.lease
-        self.revision = kv.mod_revision
-        self.create_revision = kv.create_revision
-        self.fields: Service | None = None
-        self.reason = ""
-        self.address: bytes | None = None
-        self.target: Path | None = None
-        try:
-            self.fields = service.read(kv.value)
-            self.address, self.target = service.resolve_host(self.fields.host)
-        except service.Unreadable as error:
-            self.reason = str(error)
-        self.lease_ttl = self.fields.lease_ttl if self.fields is not None and kv.lease else 0
-
-    def order(self) -> tuple[Path, bytes]:
-        """Sorts records in key order."""
-        return names.key_order(self.key, self.path)
-
-    def same(self, other: Record) -> bool:
-        """Whether the store holds for both the same thing at the same revision."""
-        return (self.key, self.revision, self.lease, self.reason, self.fields) == (
-            other.key,
-            other.revision,
-            other.lease,
-            other.reason,
-            other.fields,
-        )
-
-
-class Branch:
-    """A name and all below it (dns.source.Branch)."""
-
-    __slots__ = ("_order", "children", "count", "ghost_until", "label", "parent", "records", "version")
-
-    def __init__(self, label: bytes, parent: Branch | None) -> None:
-        self.label = label
-        self.parent = parent
-        self.children: dict[bytes, Branch] = {}
-        self.records: tuple[Record, ...] = ()
-        self.count = 0
-        self.version = 0
-        self.ghost_until = 0.0
-        self._order: list[bytes] | None = None
-
-    def child(self, label: bytes) -> Branch | None:
-        return self.children.get(label)
-
-    def ordered(self) -> Sequence[Branch]:
-        if self._order is None:
-            self._order = sorted(self.children)
-        return [self.children[label] for label in self._order]
-
-    def walk(self) -> Iterator[Record]:
-        stack: list[Iterator[Branch]] = [iter((self,))]
-        while stack:
-            for branch in stack[-1]:
-                yield from branch.records
-                if branch.children:
-                    stack.append(branch._each())
-                    break
-            else:
-                stack.pop()
-
-    def _each(self) -> Iterator[Branch]:
-        if self._order is None:
-            self._order = sorted(self.children)
-        children = self.children
-        return (children[label] for label in self._order)
-
-    def add(self, label: bytes) -> Branch:
-        branch = self.children[label] = Branch(label, self)
-        if self._order is not None:
-            self._order.insert(bisect_left(self._order, label), label)
-        return branch
-
-    def grow(self, path: Path) -> Branch:
-        """The branch at `path` below this one, made where it is missing."""
-        branch = self
-        for label in path:
-            found = branch.children.get(label)
-            branch = branch.add(label) if found is None else found
-        return branch
-
-    def enter(self, record: Record) -> Record | None:
-        """Puts a record here; the one that it replaces."""
-        replaced = next((held for held in self.records if held.key == record.key), None)
-        if replaced is None:
-            self._add_to_count(1)
-        others = [held for held in self.records if held is not replaced]
-        self.records = tuple(sorted((*others, record), key=Record.order)) if others else (record,)
-        return replaced
-
-    def leave(self, key: bytes) -> Record | None:
-        """Takes a record away from here; the record, where there was one."""
-        gone = next((held for held in self.records if held.key == key), None)
-        if gone is not None:
-            self.records = tuple(held for held in self.records if held is not gone)
-            self._add_to_count(-1)
-        return gone
-
-    def _add_to_count(self, change: int) -> None:
-        at: Branch | None = self
-        while at is not None:
-            at.count += change
-            at = at.parent
-
-    def unlink(self) -> None:
-        assert self.parent is not None
-        del self.parent.children[self.label]
-        if self.parent._order is not None:
-            order = self.parent._order
-            del order[bisect_left(order, self.label)]
+__all__ = ["Record", "View"]
 
 
 class View:
@@ -273,9 +140,9 @@ class View:
         self._lease_ttls[lease] = ttl
         for record in self._foreign.get(lease, {}).values():
             record.lease_ttl = ttl
-            branch = self.find(record.path)
-            assert branch is not None
-            self._move(branch)
+            self._move(self.root.grow(record.path))
+            if record.address is not None and self._reverse:
+                self._move(self.addresses.grow(names.reverse_path(record.address)))
 
     def new_epoch(self) -> None:
         """Makes every cached answer stale: readiness, staleness, configuration or live nodes changed."""
@@ -377,9 +244,9 @@ class View:
     def _touch_zones(self, path: Path, revision: int) -> None:
         for apex in self._serials:
             if path[: len(apex)] == apex:
-                self._serials[apex] = revision
+                self._serials[apex] = max(self._serials[apex], revision)
 
     def _touch_reverse(self, path: Path, revision: int) -> None:
         for apex in self._reverse:
             if path[: len(apex)] == apex:
-                self._serials[apex] = revision
+                self._serials[apex] = max(self._serials[apex], revision)

@@ -3,7 +3,7 @@
 Owns sections, sizes and truncation. `prepare` encodes an answer once, independent of who asks; `pack` cuts it to a
 size and gives a `Body`, of which every packet is made by joining: id, `head`, a slice of `ring`, `tail`. The ring
 holds the rotating records twice in a row, so that a rotation is one slice of `span` records.
-What does not fit is left out as RFC 2181 section 9 wants it: additional RRsets whole and without TC,
+What does not fit is left out as RFC 2181 section 9 wants it: additional records in whole bundles and without TC,
 then records of the answer, with TC over UDP.
 """
 
@@ -19,10 +19,11 @@ from discovery.dns.source import Branch, Path
 
 _COUNTS = Struct("!HHHHH")
 MAX_MESSAGE = 65535  # RFC 1035 section 4.2.2
+PART_OVERHEAD = 48  # bytes that CPython needs for a short bytes object and its place in a list
 
 
 class Prepared:
-    """An answer encoded but for header, question and OPT."""
+    """An answer encoded but for header, question and OPT; `memory` in bytes, about."""
 
     __slots__ = (
         "additional",
@@ -30,10 +31,10 @@ class Prepared:
         "cut",
         "first",
         "flags",
+        "memory",
         "rcode",
         "rotating",
         "stamps",
-        "whole_size",
     )
 
     def __init__(self, answer: Answer, question: Path) -> None:
@@ -47,26 +48,25 @@ class Prepared:
         self.first = encode(answer.first)
         self.rotating = encode(answer.rotating)
         self.authority = encode(answer.authority)
-        self.additional = [(b"".join(encode(rrset)), len(rrset)) for rrset in answer.additional]
+        self.additional = [(b"".join(encode(bundle)), len(bundle)) for bundle in answer.additional]
         self.stamps: tuple[tuple[Branch, int], ...] = answer.stamps
         self.cut = answer.cut
-        self.whole_size = sum(
-            map(len, (*self.first, *self.rotating, *self.authority, *(rrset for rrset, _ in self.additional)))
-        )
+        parts = (*self.first, *self.rotating, *self.authority, *(bundle for bundle, _ in self.additional))
+        self.memory = sum(map(len, parts)) + PART_OVERHEAD * len(parts)
 
 
 class Body:
     """All of a packet but its id: `head` + `ring[offsets[k]:offsets[k + span]]` + `tail`, for any k below `turns`.
 
-    With `turns` 1 the ring is empty and all stands in `head`.
+    With `turns` 1 the ring is empty and all stands in `head`. `shortened`: records of the answer were left out.
     """
 
-    __slots__ = ("head", "offsets", "ring", "size", "span", "tail", "truncated", "turns")
+    __slots__ = ("head", "offsets", "ring", "shortened", "size", "span", "tail", "turns")
 
     def __init__(
-        self, head: bytes, ring: list[bytes], span: int, tail: bytes, *, rotate: bool, truncated: bool
-    ):
-        self.truncated = truncated
+        self, head: bytes, ring: list[bytes], span: int, tail: bytes, *, rotate: bool, shortened: bool
+    ) -> None:
+        self.shortened = shortened
         self.span = span
         if rotate and len(ring) > 1 and span:
             self.turns = len(ring)
@@ -88,30 +88,42 @@ class Body:
 
 
 def pack(
-    prepared: Prepared, question: bytes, flags: int, opt: bytes, limit: int, *, udp: bool, rotate: bool
+    prepared: Prepared,
+    question: bytes,
+    flags: int,
+    ending: Sequence[bytes],
+    limit: int,
+    *,
+    udp: bool,
+    rotate: bool,
 ) -> Body:
-    """`flags`: the header flags to copy from the query; `question` as it came; `limit` in bytes, whole packet."""
-    room = limit - wire.HEADER_SIZE - len(question) - len(opt)
+    """`flags`: the header flags to copy from the query; `question` as it came; `limit` in bytes, whole packet.
+
+    `ending`: OPT and TSIG, the last records of all, which are never left out.
+    """
+    room = limit - wire.HEADER_SIZE - len(question) - sum(map(len, ending))
     first, ring = prepared.first, prepared.rotating
     authority, additional = b"".join(prepared.authority), b""
-    counts = [1 if question else 0, 0, len(prepared.authority), 1 if opt else 0]
+    counts = [1 if question else 0, 0, len(prepared.authority), len(ending)]
     span = len(ring)
-    truncated = False
+    shortened = False
     left = room - sum(map(len, first)) - sum(map(len, ring)) - len(authority)
     if left < 0:
         first, span = _fit(first, ring, room)
         authority, counts[2] = b"", 0
-        truncated = udp
+        shortened = True
     else:
-        for rrset, number in prepared.additional:
-            if len(rrset) <= left:
-                left -= len(rrset)
-                additional += rrset
+        for bundle, number in prepared.additional:
+            if len(bundle) <= left:
+                left -= len(bundle)
+                additional += bundle
                 counts[3] += number
     counts[1] = len(first) + span
-    flags |= prepared.flags | prepared.rcode & 15 | (wire.TC if truncated else 0)
+    flags |= prepared.flags | prepared.rcode & 15 | (wire.TC if shortened and udp else 0)
     head = _COUNTS.pack(flags, *counts) + question + b"".join(first)
-    return Body(head, ring, span, authority + additional + opt, rotate=rotate, truncated=truncated)
+    return Body(
+        head, ring, span, b"".join((authority, additional, *ending)), rotate=rotate, shortened=shortened
+    )
 
 
 def _fit(first: list[bytes], ring: list[bytes], room: int) -> tuple[list[bytes], int]:

@@ -12,7 +12,8 @@ from typing import Generic, TypeVar
 
 from discovery.dns.source import Branch
 
-OVERHEAD = 500  # bytes of an entry beside its content: the dict's slot, the objects, the tuple of stamps
+OVERHEAD = 500  # bytes of an entry beside its content: the dict's slot, the objects
+STAMP = 96  # bytes of one more stamp: its tuple and its version
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
@@ -28,7 +29,7 @@ class Entry(Generic[V]):
         (self.branch, self.version), *more = stamps
         self.more = tuple(more)
         self.epoch = epoch
-        self.size = size + OVERHEAD
+        self.size = size + OVERHEAD + STAMP * len(self.more)
 
     def holds(self, epoch: int) -> bool:
         if self.branch.version != self.version or self.epoch != epoch:
@@ -61,9 +62,10 @@ class Cache(Generic[K, V]):
         old = self.entries.pop(key, None)
         if old is not None:
             self.bytes -= old.size
-        if size * 4 > self.limit:
+        entry = Entry(content, stamps, epoch, size)
+        if entry.size * 4 > self.limit:
             return
-        entry = self.entries[key] = Entry(content, stamps, epoch, size)
+        self.entries[key] = entry
         self.bytes += entry.size
         while self.bytes > self.limit:
             oldest = next(iter(self.entries))

@@ -14,7 +14,8 @@ class DnsCounters:
     """`rcodes[n]` counts the responses with rcode n, the extended part included (BADVERS is 16).
 
     A question is a hit of the raw cache, else of the prepared one, else a miss. `dropped` got no answer at all;
-    `cut`: answers made from `dns.max_matched` services while more matched; `failed`: SERVFAIL for an error of ours.
+    `cut`: answers made from `dns.max_matched` services while more matched, or cut at 64 KiB over TCP; `failed`:
+    SERVFAIL for an error of ours.
     `malformed` are those that were answered FORMERR or could not be answered for being damaged.
     """
 

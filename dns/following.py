@@ -12,37 +12,11 @@ from typing import NamedTuple
 
 from discovery.dns import wire
 from discovery.dns.matching import Match, Matcher
-from discovery.dns.records import RR, Answer, Node, host_of, number
+from discovery.dns.records import RR, Answer, host_of, number
 from discovery.dns.source import Path, Record
 from discovery.dns.zone import Zones
 
 MAX_LINKS = 11
-ADDRESSES_ONLY = frozenset((wire.A, wire.AAAA))
-
-
-class _Own:
-    """A record for this node's own name below ns.dns.D; it has an address and nothing else."""
-
-    key = b""
-    target = None
-    lease_ttl = 0
-
-    def __init__(self, path: Path, address: bytes) -> None:
-        self.path = path
-        self.address = address
-        self.fields = _NO_FIELDS
-
-
-class _NoFields:
-    port = priority = weight = ttl = targetstrip = 0
-    text = group = ""
-    mail = False
-    ports: dict[str, int] = {}  # noqa: RUF012  # never written
-    tags: tuple[str, ...] = ()
-    meta: dict[str, str] = {}  # noqa: RUF012  # never written
-
-
-_NO_FIELDS = _NoFields()
 
 
 class Found(NamedTuple):
@@ -53,38 +27,18 @@ class Found(NamedTuple):
 
 
 class Follower:
-    def __init__(self, matcher: Matcher, zones: Zones, node: Node, question: Path) -> None:
+    def __init__(self, matcher: Matcher, zones: Zones) -> None:
         self._matcher = matcher
         self._zones = zones
-        self._node = node
-        self._question = question
 
     def ttl(self, record: Record) -> int:
         """min(the record's, its lease's granted TTL); the zone's where the record sets none."""
         ttl = number(record, "ttl", self._zones.defaults(record.path))
         return min(ttl, record.lease_ttl) if record.lease_ttl else ttl
 
-    def match(self, path: Path) -> Match:
-        """What a name stands for, with the names that exist by themselves: dns.D, ns.dns.D and this node's below it."""
-        match = self._matcher.match(path)
-        zone = self._zones.closest(path)
-        if zone is None or path[: len(zone.dns)] != zone.dns:
-            return match
-        own = (zone.ns, (*zone.ns, self._node.label))
-        if path in own and not any(
-            host_of(record) is not None for record in self._matcher.match(zone.ns).records
-        ):
-            records = [_Own(path, address) for address in self._node.addresses]
-            return Match(True, records, only=ADDRESSES_ONLY)
-        if not match.exists and path == zone.dns:
-            return Match(True)
-        return match
-
-    def addresses(
-        self, owner: Path, match: Match, family: int, answer: Answer, *, alias_allowed: bool
-    ) -> None:
+    def addresses(self, owner: Path, match: Match, family: int, answer: Answer) -> None:
         """Fills in an A (`family` 4) or AAAA (16) answer for `owner`."""
-        chain, found = self._resolve(owner, match, alias_allowed=alias_allowed)
+        chain, found = self._resolve(owner, match)
         rtype = wire.A if family == 4 else wire.AAAA
         end = chain[-1].rdata[0] if chain else owner
         assert isinstance(end, tuple)
@@ -94,8 +48,8 @@ class Follower:
         if fitting:
             answer.first.extend(chain)
             answer.rotating.extend(fitting)
-        elif not found.addresses and found.outside and alias_allowed:
-            _, ttl, name = min(found.outside)
+        elif not found.addresses and found.outside and not self._matcher.is_apex(end):
+            _, ttl, name = min(found.outside, key=lambda each: each[0])
             answer.first.extend(chain)
             if name != end:
                 answer.first.append(RR(end, wire.CNAME, ttl, (name,)))
@@ -103,8 +57,7 @@ class Follower:
 
     def endpoint(self, name: Path) -> list[RR]:
         """The addresses of a target, for additional: of both families, behind the CNAMEs that lead to them."""
-        match = self.match(name)
-        chain, found = self._resolve(name, match, alias_allowed=True)
+        chain, found = self._resolve(name, self._behind(name))
         if not found.addresses:
             return []
         end = chain[-1].rdata[0] if chain else name
@@ -114,12 +67,19 @@ class Follower:
             for address, ttl in found.addresses
         ]
 
-    def _resolve(self, owner: Path, match: Match, *, alias_allowed: bool) -> tuple[list[RR], Found]:
+    def _behind(self, name: Path) -> Match:
+        """What a name that is followed stands for, where it has addresses at all."""
+        match = self._matcher.match(name)
+        if match.only is not None and wire.A not in match.only:
+            match.records = ()
+        return match
+
+    def _resolve(self, owner: Path, match: Match) -> tuple[list[RR], Found]:
         """The CNAMEs from `owner` on, and what the last of them leads to."""
         chain: list[RR] = []
-        visited = {self._question, owner}
+        visited = {owner}
         at = owner
-        while alias_allowed and match.alone:
+        while match.alone:
             (record,) = match.records
             if not _is_bare_alias(record):
                 break
@@ -130,18 +90,22 @@ class Follower:
             visited.add(target)
             chain.append(RR(at, wire.CNAME, ttl, (target,)))
             at = target
-            match = self.match(target)
+            match = self._behind(target)
             if self._unknown(target, match):
                 return chain, Found([], [(0, ttl, target)])
         return chain, self._flatten(match, visited, len(chain))
 
     def _unknown(self, name: Path, match: Match) -> bool:
-        """Whether a name lies outside every zone and the store does not know it either."""
-        return not match.records and self._zones.closest(name) is None
+        """Whether a name lies outside every zone and the store has no host for it either."""
+        return self._zones.closest(name) is None and all(host_of(each) is None for each in match.records)
 
     def _flatten(self, match: Match, visited: set[Path], links: int) -> Found:
-        """The addresses of all names reachable, nearest first; a record takes the least TTL on its way."""
+        """The addresses of all names reachable, nearest first; a record takes the least TTL on its way.
+
+        Behind names no more than `max_matched` services are looked at, however many names lead to them.
+        """
         found = Found([], [])
+        left = self._matcher.max
         seen: set[bytes] = set()
         level = [(position, record, self.ttl(record)) for position, record in enumerate(match.records)]
         while level:
@@ -156,10 +120,15 @@ class Follower:
                 if target is None or target in visited or links == MAX_LINKS:
                     continue
                 visited.add(target)
-                behind = self.match(target)
+                if left < 0:
+                    self._matcher.cut = True
+                    break
+                behind = self._behind(target)
                 if self._unknown(target, behind):
                     found.outside.append((position, ttl, target))
-                below.extend((position, each, min(ttl, self.ttl(each))) for each in behind.records)
+                services = list(behind.records)[: left + 1]
+                left -= len(services)
+                below.extend((position, each, min(ttl, self.ttl(each))) for each in services)
             level = below
             links += 1
         return found

@@ -1,32 +1,38 @@
 """Which services a name stands for.
 
-Owns the meaning of names (names.md, "Names and keys"): subtrees, wildcards, tags, named ports, groups. It reads the
-view through `dns.source` and notes in `stamps` every branch it relied on, so that an answer made from it can be
-kept for as long as those stand. It never looks at record types beyond what a name itself says.
+Owns the meaning of names (names.md, "Names and keys"): subtrees, wildcards, tags, named ports, groups, and the names
+that exist by themselves. It reads the view through `dns.source` and notes in `stamps` every branch it relied on, so
+that an answer made from it can be kept for as long as those stand. It never looks at record types beyond what a name
+itself says.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import islice
+from itertools import chain, islice
 
 from discovery.dns import wire
+from discovery.dns.own import OWN_TYPES, OwnRecord
+from discovery.dns.records import Node, host_of
 from discovery.dns.source import Branch, Fields, Path, Record, Source
 from discovery.dns.zone import Zone, Zones
 
 WILDCARDS = frozenset((b"*", b"any"))
+NO_WILDCARD = WILDCARDS | {b""}
 SRV_ONLY = frozenset((wire.SRV,))
 PROTOCOLS = frozenset((b"_tcp", b"_udp"))
+TAG = b"tag"
 
 
 class Match:
     """What a name stands for. `records`: the readable services, in key order.
 
     `port_name`: a named port that the name asked for (`http`, `dns/udp`); `only`: it has no other types than these.
-    `alone`: one service stands at exactly this name and nothing below it.
+    `alone`: one service stands at exactly this name and nothing below it. `lost`: all its services are gone, and
+    nobody remembers their tags and ports.
     """
 
-    __slots__ = ("alone", "exists", "only", "port_name", "records", "wild")
+    __slots__ = ("alone", "exists", "lost", "only", "port_name", "records", "wild")
 
     def __init__(
         self,
@@ -34,37 +40,52 @@ class Match:
         records: Iterable[Record] = (),
         *,
         wild: bool = False,
-        port_name: str = "",
+        lost: bool = False,
         only: frozenset[int] | None = None,
     ) -> None:
         self.exists = exists
         self.records = records
         self.alone = False
         self.wild = wild
-        self.port_name = port_name
+        self.lost = lost
+        self.port_name = ""
         self.only = only
 
 
 class Matcher:
     """Looks names up in one state of the view, for one answer. `cut` tells that `max_matched` left services out."""
 
-    def __init__(self, source: Source, zones: Zones, max_matched: int) -> None:
+    def __init__(self, source: Source, zones: Zones, node: Node, max_matched: int) -> None:
         self._source = source
         self._zones = zones
-        self._max = max_matched
+        self._node = node
+        self.max = max_matched
         self.stamps: dict[Branch, int] = {}
         self.cut = False
 
     def match(self, path: Path) -> Match:
         """What `path` stands for, inside a zone or outside of all (where only stored keys count)."""
-        match = self._match(path)
-        taken = list(islice(match.records, self._max + 1))
-        if len(taken) > self._max:
+        place = self.place_of(path)
+        match = self._match(place)
+        taken = list(islice(match.records, self.max + 1))
+        match.alone = len(taken) == 1 and taken[0].path == place and not match.wild and not self.is_apex(path)
+        if len(taken) > self.max:
             self.cut = True
             taken.pop()
-        match.alone = len(taken) == 1 and taken[0].path == path
         match.records = grouped(taken)
         return match
+
+    def place_of(self, path: Path) -> Path:
+        """Where a name's services stand: for `local.dns.D` at the local name, for D at `apex.dns.D`, else there."""
+        zone = self._zones.closest(path)
+        if zone is not None and zone.local is not None and path == (*zone.dns, b"local"):
+            path = zone.local
+            zone = self._zones.closest(path)
+        return path if zone is None or path != zone.apex else (*zone.dns, b"apex")
+
+    def is_apex(self, path: Path) -> bool:
+        zone = self._zones.closest(path)
+        return zone is not None and path == zone.apex
 
     def find(self, path: Path, root: Branch | None = None) -> Branch | None:
         """The branch at exactly `path`; notes it, or the deepest one that exists above it."""
@@ -83,57 +104,85 @@ class Matcher:
     def _match(self, path: Path) -> Match:
         zone = self._zones.closest(path)
         depth = len(path) if zone is None else len(zone.apex)
-        wild = next((at for at in range(depth, len(path)) if path[at] in WILDCARDS), None)
-        if wild is None:
-            branch = self.find(path)
-            if branch is not None:
-                return Match(True, _readable(branch.walk()))
-        if zone is None or len(path) == depth:
-            return Match(False)
+        wild = next((at for at in range(depth, len(path)) if _is_wild(path, at, depth)), None)
+        branch = self.find(path) if wild is None else None
+        stored: Iterable[Record] = () if branch is None else _readable(branch.walk())
+        if zone is None:  # a parent of a zone does not stand for what is in the zone
+            return Match(
+                branch is not None, (each for each in stored if self._zones.closest(each.path) is None)
+            )
+        own = self._own(path, zone)
+        if own is not None:
+            return Match(True, chain(own, stored), only=OWN_TYPES)
+        if branch is not None and branch.count:
+            return Match(True, stored)
+        if path in (zone.apex, zone.dns):
+            return Match(True)
         special = self._special(path, zone)
-        if special is not None:
+        if special is not None and (special.exists or branch is None):
             return special
         if wild is None:
-            return Match(False)
+            return Match(branch is not None, lost=branch is not None)
         above = self.find(path[:wild])
         if above is None:
-            return Match(path[:wild] in (zone.apex, zone.dns), wild=True)
+            return Match(self._match(path[:wild]).exists, wild=True)
         return Match(True, _readable(_expand(above, path[wild:])), wild=True)
+
+    def _own(self, path: Path, zone: Zone) -> list[OwnRecord] | None:
+        """What stands at `ns.dns.D`, and at this node's name there, for as long as no host is stored below it."""
+        if path != zone.ns and path != (*zone.ns, self._node.label):
+            return None
+        branch = self.find(zone.ns)
+        if branch is not None and any(host_of(record) is not None for record in branch.walk()):
+            return None
+        return [OwnRecord(path, address) for address in self._node.addresses]
 
     def _special(self, path: Path, zone: Zone) -> Match | None:
         """A name that says how to choose among the services of the name above it, or None."""
         label, above = path[-1], path[-2] if len(path) >= len(zone.apex) + 2 else b""
-        if above == b"tag":
+        if above == TAG:
             return self._tagged(path[:-2], label)
         if above in PROTOCOLS and label[:1] == b"_":
             return self._named_port(path[:-2], label[1:], above)
-        if label == b"tag" or label in PROTOCOLS:
+        if label == TAG or label in PROTOCOLS:
             service = self._match(path[:-1])
-            return Match(service.exists, wild=service.wild)
+            return Match(service.exists, wild=service.wild, lost=service.lost)
         return None
 
     def _tagged(self, path: Path, tag: bytes) -> Match:
         """`TAG.tag.SERVICE`: the instances that carry the tag."""
         service = self._match(path)
         wanted = tag.decode("utf-8", "surrogateescape")
-        found = self._chosen(service, lambda fields: wanted in fields.tags)
-        return Match(bool(found) or (service.exists and service.wild), found, wild=service.wild)
+        found = _chosen(service, lambda fields: wanted in fields.tags)
+        service.exists = found is not None or (service.exists and (service.wild or service.lost))
+        service.records = found or ()
+        return service
 
     def _named_port(self, path: Path, label: bytes, protocol: bytes) -> Match:
         """`_name._proto.SERVICE` (RFC 2782): the instances with that named port, else the service `name.SERVICE`."""
         name = label.decode("utf-8", "surrogateescape")
         port_name = f"{name}/udp" if protocol == b"_udp" else name
         service = self._match(path)
-        found = self._chosen(service, lambda fields: port_name in fields.ports)
-        if found:
-            return Match(True, found, wild=service.wild, port_name=port_name, only=SRV_ONLY)
-        named = self._match((*path, label)) if label else Match(False)
+        found = _chosen(service, lambda fields: port_name in fields.ports)
+        if found is not None:
+            service.records, service.port_name, service.only = found, port_name, SRV_ONLY
+            return service
+        named = Match(False) if label in NO_WILDCARD else self._match((*path, label))
+        named.exists = named.exists or service.lost
         named.only = SRV_ONLY
         return named
 
-    def _chosen(self, service: Match, wanted: Callable[[Fields], bool]) -> list[Record]:
-        chosen = (record for record in service.records if record.fields is not None and wanted(record.fields))
-        return list(islice(chosen, self._max + 1))
+
+def _is_wild(path: Path, at: int, depth: int) -> bool:
+    """Whether the label there, below an apex of `depth` labels, is a wildcard; in `any.tag.S` it is a tag's name."""
+    return path[at] in WILDCARDS and (at == depth or path[at - 1] != TAG)
+
+
+def _chosen(service: Match, wanted: Callable[[Fields], bool]) -> Iterator[Record] | None:
+    """The services that are wanted, or None when there is none."""
+    chosen = (record for record in service.records if record.fields is not None and wanted(record.fields))
+    first = next(chosen, None)
+    return None if first is None else chain((first,), chosen)
 
 
 def _readable(records: Iterable[Record]) -> Iterator[Record]:

@@ -6,7 +6,7 @@ the answer section share the least TTL, an RRset in additional has its least TTL
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -34,7 +34,8 @@ class Node(msgspec.Struct, frozen=True):
 
 
 class Answer:
-    """An answer as sections. `first` keeps its order and stands before `rotating`; `additional` is a list of RRsets.
+    """An answer as sections. `first` keeps its order and stands before `rotating`; of `additional` each list is sent
+    whole or not at all.
 
     `stamps`: the branches it was made from, with the versions they had; `cut`: `max_matched` left services out.
     """
@@ -79,6 +80,27 @@ def rrsets(records: Iterable[RR]) -> list[list[RR]]:
         [RR(owner, rtype, min(members.values()), rdata) for rdata in members]
         for (owner, rtype), members in sets.items()
     ]
+
+
+def bundles(sets: Sequence[list[RR]]) -> list[list[RR]]:
+    """RRsets as they may be sent: each for itself, but CNAMEs only together with the addresses they lead to."""
+    aliases = {rrset[0].owner: rrset[0].rdata[0] for rrset in sets if rrset[0].rtype == wire.CNAME}
+    if not aliases:
+        return list(sets)
+
+    def end_of(name: bytes | Path) -> bytes | Path:
+        for _ in aliases:
+            if name not in aliases:
+                break
+            name = aliases[name]
+        return name
+
+    ends = {end_of(owner) for owner in aliases}
+    together: dict[object, list[RR]] = {}
+    for rrset in sets:
+        end = end_of(rrset[0].owner)
+        together.setdefault(end if end in ends else (end, rrset[0].rtype), []).extend(rrset)
+    return list(together.values())
 
 
 def number(record: Record, field: str, zone: Zone) -> int:

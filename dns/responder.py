@@ -53,25 +53,36 @@ class Responder:
         entry = self._raw.entries.get(key)
         if entry is not None and entry.holds(self._source.epoch.version):
             body = entry.content
-            counters = self._counters
-            counters.hits_raw += 1
-            counters.rcodes[body.head[1] & 15] += 1
+            self._counters.hits_raw += 1
+            self._count(body)
             return packet[:2] + body.turn(self._draw())
+        query = wire.parse(packet)
+        if query is None:
+            self._counters.dropped += 1
+            return None
         try:
-            return self._answer(packet, key)
+            body = self._answer(query, key)
         except Exception:
             log.exception("an error while answering a DNS question; it was answered with SERVFAIL")
             self._counters.failed += 1
-            self._counters.rcodes[wire.SERVFAIL] += 1
-            flags = wire.QR | int.from_bytes(packet[2:4], "big") & COPIED_FLAGS | wire.SERVFAIL
-            return packet[:2] + flags.to_bytes(2, "big") + bytes(8)
+            body = self._pack(query, _bare(wire.SERVFAIL), None)
+        if query.rcode > 15:
+            self._counters.rcodes[query.rcode] += 1
+        else:
+            self._count(body)
+        return packet[:2] + body.turn(self._draw())
 
-    def _answer(self, packet: bytes, key: bytes) -> bytes | None:
-        query = wire.parse(packet)
+    def _count(self, body: Body) -> None:
         counters = self._counters
-        if query is None:
-            counters.dropped += 1
-            return None
+        counters.rcodes[body.head[1] & 15] += 1
+        if body.shortened:
+            if self._udp:
+                counters.truncated += 1
+            else:
+                counters.cut += 1
+
+    def _answer(self, query: wire.Query, key: bytes) -> Body:
+        counters = self._counters
         source = self._source
         epoch = source.epoch.version
         prepared: Prepared | None = None
@@ -81,7 +92,7 @@ class Responder:
             counters.malformed += query.rcode == wire.FORMERR
             prepared = _bare(query.rcode)
         elif query.qclass != wire.IN:
-            prepared = Prepared(self._chaos(query), ())
+            prepared = Prepared(self._chaos(query), wire.path_of(query.name))
         elif not source.ready:
             prepared = _bare(wire.SERVFAIL)
             extended_error = wire.EDE_NOT_READY
@@ -95,32 +106,38 @@ class Responder:
                 counters.misses += 1
                 prepared = self._prepare(query, epoch)
         body = self._pack(query, prepared, extended_error)
-        counters.rcodes[prepared.rcode] += 1
-        counters.truncated += body.truncated
         if cacheable and _repeats(query):
             self._raw.put(key, body, prepared.stamps, epoch, len(key) + body.size)
-        return packet[:2] + body.turn(self._draw())
+        return body
 
     def _prepare(self, query: wire.Query, epoch: int) -> Prepared:
         path = wire.path_of(query.name)
         answer = synthesize(path, query.qtype, self._source, self._settings)
-        self._counters.cut += answer.cut
         prepared = Prepared(answer, path)
+        if answer.cut:
+            self._counters.cut += 1
+            name = b".".join(reversed(path)).decode("ascii", "backslashreplace")
+            limit = self._settings.max_matched
+            log.warning("%s: more than %d services match; the first of them made the answer", name, limit)
         if not prepared.stamps:  # outside every zone: it depends on the configuration alone
             prepared.stamps = ((self._source.epoch, epoch),)
-        self._prepared.put((query.name, query.qtype), prepared, prepared.stamps, epoch, prepared.whole_size)
+        self._prepared.put((query.name, query.qtype), prepared, prepared.stamps, epoch, prepared.memory)
         return prepared
 
     def _pack(self, query: wire.Query, prepared: Prepared, extended_error: int | None) -> Body:
         settings, edns = self._settings, query.edns
-        opt = b""
+        ending = []
         limit = wire.MIN_PAYLOAD if self._udp else MAX_MESSAGE
         if edns is not None:
-            opt = wire.encode_opt(settings.payload_size, edns.do, prepared.rcode, extended_error)
+            ending.append(wire.encode_opt(settings.payload_size, edns.do, prepared.rcode, extended_error))
             if self._udp:
                 limit = max(limit, min(edns.payload_size, settings.payload_size))
+        if prepared.rcode == wire.NOTAUTH:
+            ending.append(query.tsig)
         flags = query.flags & COPIED_FLAGS
-        return pack(prepared, query.question, flags, opt, limit, udp=self._udp, rotate=settings.round_robin)
+        return pack(
+            prepared, query.question, flags, ending, limit, udp=self._udp, rotate=settings.round_robin
+        )
 
     def _chaos(self, query: wire.Query) -> Answer:
         """Class CH tells who answers (RFC 4892); every other class is refused."""

@@ -14,12 +14,13 @@ import msgspec
 from discovery.dns import wire
 from discovery.dns.following import Follower
 from discovery.dns.matching import Match, Matcher
-from discovery.dns.records import RR, Answer, Node, host_of, number, rrsets
+from discovery.dns.records import RR, Answer, Node, bundles, host_of, number, rrsets
 from discovery.dns.source import Path, Record, Source
 from discovery.dns.zone import SOA_EXPIRE, SOA_REFRESH, SOA_RETRY, Zone, Zones
 
 STALE_TTL = 30  # seconds; RFC 8767 section 4 recommends it
 MAX_PTR = 8
+MAX_ADDITIONAL = 4096  # records; more would not fit into the largest message
 ARPA = ((b"arpa", b"in-addr"), (b"arpa", b"ip6"))
 TRANSFERS = frozenset((wire.IXFR, wire.AXFR, wire.MAILB, wire.MAILA))
 AT_APEX = frozenset((wire.A, wire.AAAA, wire.SRV, wire.TXT, wire.MX))  # answered from apex.dns.D
@@ -54,36 +55,30 @@ def synthesize(path: Path, qtype: int, source: Source, settings: Settings) -> An
 
 
 class _Synthesis:
-    """One question. `owner` is the question's name; what it is answered from may stand elsewhere (`local`, `apex`)."""
+    """One question. `owner` is the question's name; what it is answered from may stand elsewhere."""
 
     def __init__(self, path: Path, qtype: int, source: Source, settings: Settings) -> None:
         self.owner = path
         self.qtype = qtype
         self.source = source
         self.zones = settings.zones
-        self.matcher = Matcher(source, settings.zones, settings.max_matched)
-        self.follower = Follower(self.matcher, settings.zones, settings.node, path)
+        self.matcher = Matcher(source, settings.zones, settings.node, settings.max_matched)
+        self.follower = Follower(self.matcher, settings.zones)
         self.answer = Answer()
 
     def respond(self) -> None:
         zone = self.zones.closest(self.owner)
         if zone is None:
-            if self.qtype != wire.PTR or not self._stored_ptr(self.zones.first):
+            if self.qtype != wire.PTR or not self._stored_ptr():
                 self.answer.rcode = wire.REFUSED
             return
         self.answer.authoritative = True
-        if (
-            self.qtype == wire.PTR
-            and self.owner[:2] in ARPA
-            and (self._stored_ptr(zone) or self._own_ptr(zone))
-        ):
+        if self.qtype == wire.PTR and self.owner[:2] in ARPA and (self._stored_ptr() or self._own_ptr(zone)):
             return
         if self.owner == zone.apex:
             self._apex(zone)
-        elif zone.local is not None and self.owner == (*zone.dns, b"local"):
-            self._name(zone, zone.local)
         else:
-            self._name(zone, self.owner)
+            self._name(zone)
 
     # ------------------------------------------------------------ names
 
@@ -95,26 +90,27 @@ class _Synthesis:
         elif self.qtype == wire.ANY:
             self._hinfo(zone)
         elif self.qtype in AT_APEX:
-            self._types(self.follower.match((*zone.dns, b"apex")), alias_allowed=False)
+            self._types(self.matcher.match(self.owner))
         if not self.answer.first and not self.answer.rotating:
             self._negative(zone, exists=True)
 
-    def _name(self, zone: Zone, path: Path) -> None:
-        match = self.follower.match(path)
-        if match.exists and self.qtype == wire.ANY:
+    def _name(self, zone: Zone) -> None:
+        match = self.matcher.match(self.owner)
+        exists = match.exists or (zone.reverse and self._address_below(self.owner))
+        if exists and self.qtype == wire.ANY:
             self._hinfo(zone)
         elif match.only is None or self.qtype in match.only:
             if self.qtype == wire.CNAME:
-                self._cname(path, match)
+                self._cname(match)
             else:
-                self._types(match, alias_allowed=True)
+                self._types(match)
         if not self.answer.first and not self.answer.rotating:
-            self._negative(zone, exists=match.exists or (zone.reverse and self._address_below(path)))
+            self._negative(zone, exists=exists)
 
-    def _types(self, match: Match, *, alias_allowed: bool) -> None:
+    def _types(self, match: Match) -> None:
         if self.qtype in (wire.A, wire.AAAA):
             family = 4 if self.qtype == wire.A else 16
-            self.follower.addresses(self.owner, match, family, self.answer, alias_allowed=alias_allowed)
+            self.follower.addresses(self.owner, match, family, self.answer)
         elif self.qtype == wire.SRV:
             self._srv(match)
         elif self.qtype == wire.MX:
@@ -175,25 +171,27 @@ class _Synthesis:
                 self.answer.first.append(RR(self.owner, wire.TXT, ttl, (strings,)))
         self.answer.settle()
 
-    def _cname(self, path: Path, match: Match) -> None:
+    def _cname(self, match: Match) -> None:
         """The key at exactly that name, whether or not keys lie below it."""
         if match.wild:
             return
-        branch = self.matcher.find(path)
+        branch = self.matcher.find(self.matcher.place_of(self.owner))
         for record in branch.records if branch is not None else ():
             if record.target is not None:
                 self.answer.first.append(RR(self.owner, wire.CNAME, self._ttl(record), (record.target,)))
                 return
 
     def _ns(self, zone: Zone) -> None:
-        records = [record for record in self.follower.match(zone.ns).records if host_of(record) is not None]
+        records = [record for record in self.matcher.match(zone.ns).records if host_of(record) is not None]
         self.answer.first.extend(
             RR(self.owner, wire.NS, self._ttl(record), (self._target(record, wire.NS),)) for record in records
         )
+        if not records:  # a node that has not been told its address
+            self.answer.first.append(RR(self.owner, wire.NS, zone.ttl, (zone.ns,)))
         self._additional(records, wire.NS)
         self.answer.settle()
 
-    def _stored_ptr(self, zone: Zone) -> bool:
+    def _stored_ptr(self) -> bool:
         """The key at exactly the name, configured zone or not."""
         if self.owner[:2] not in ARPA:
             return False
@@ -244,12 +242,17 @@ class _Synthesis:
     def _additional(self, services: Iterable[Record], rtype: int) -> None:
         """The addresses of the targets, each once, an RRset with its least TTL."""
         records: list[RR] = []
+        followed: set[Path] = set()
         for record in services:
+            target = self._target(record, rtype)
             if record.address is not None:
-                records.append(_address_rr(self._target(record, rtype), record.address, self._ttl(record)))
-            else:
-                records.extend(self.follower.endpoint(self._target(record, rtype)))
-        self.answer.additional = rrsets(records)
+                records.append(_address_rr(target, record.address, self._ttl(record)))
+            elif target not in followed:
+                followed.add(target)
+                records.extend(self.follower.endpoint(target))
+            if len(records) > MAX_ADDITIONAL:
+                break
+        self.answer.additional = bundles(rrsets(records))
 
     def _target(self, record: Record, rtype: int) -> Path:
         """The name a record points to, `targetstrip` applied: in NS only to names made for addresses."""
@@ -259,7 +262,7 @@ class _Synthesis:
         if rtype == wire.NS and record.target is not None:
             return name
         zone = self.zones.closest(name)
-        least = len(zone.apex) if zone is not None else 1
+        least = max(1, len(zone.apex)) if zone is not None else 1
         return name[: len(name) - strip] if strip > 0 and len(name) - strip >= least else name
 
     def _ttl(self, record: Record) -> int:
@@ -270,10 +273,9 @@ class _Synthesis:
         self.answer.authority.append(self._soa(zone, min(zone.ttl, zone.negative_ttl)))  # RFC 2308 section 3
 
     def _soa(self, zone: Zone, ttl: int) -> RR:
-        if (
-            self.qtype == wire.SOA
-        ):  # its serial moves with anything in the zone, a reverse zone's with any address
-            self.matcher.find(() if zone.reverse else zone.apex)
+        if self.qtype == wire.SOA:  # its serial moves with anything in the zone
+            self.matcher.find(zone.apex)
+            self.matcher.find(zone.apex, self.source.addresses)
         serial = self.source.serial(zone.apex) & 0xFFFFFFFF
         timers = (serial, SOA_REFRESH, SOA_RETRY, SOA_EXPIRE, zone.negative_ttl)
         numbers = b"".join(value.to_bytes(4, "big") for value in timers)

@@ -119,9 +119,11 @@ class _Connection(asyncio.Protocol):
         self._paused = False
         assert self._transport is not None
         self._respond()
+        if self._paused or self._transport.is_closing():
+            return
         if self._ended:
             self.close()
-        elif not self._paused:
+        else:
             self._transport.resume_reading()
 
     def close(self) -> None:
@@ -139,13 +141,13 @@ class _Connection(asyncio.Protocol):
         answers: list[bytes] = []
         logging = query_log.is_on()
         at = pending = count = 0
+        closing = False
         size = len(buffer)
         while not self._paused and at + 2 <= size:
             length = buffer[at] << 8 | buffer[at + 1]
             if not length:
-                self._write(answers)
-                self.close()
-                return
+                closing, at = True, size
+                break
             end = at + 2 + length
             if end > size:
                 break
@@ -162,11 +164,13 @@ class _Connection(asyncio.Protocol):
                 if pending > HIGH_WATER:
                     self._write(answers)
                     answers, pending = [], 0
+        self._buffer = buffer[at:]
         if count:
             self._counters.queries_tcp += count
             self.active = self._clock()
-            self._buffer = buffer[at:]
             self._write(answers)
+        if closing:
+            self.close()
 
     def _write(self, answers: list[bytes]) -> None:
         assert self._transport is not None

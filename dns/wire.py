@@ -18,7 +18,8 @@ A, NS, CNAME, SOA, PTR, HINFO, MX, TXT, AAAA, SRV, OPT, TSIG = 1, 2, 5, 6, 12, 1
 IXFR, AXFR, MAILB, MAILA, ANY = 251, 252, 253, 254, 255
 IN, CH = 1, 3
 # Response codes.
-NOERROR, FORMERR, SERVFAIL, NXDOMAIN, NOTIMP, REFUSED, BADVERS = 0, 1, 2, 3, 4, 5, 16
+NOERROR, FORMERR, SERVFAIL, NXDOMAIN, NOTIMP, REFUSED, NOTAUTH, BADVERS = 0, 1, 2, 3, 4, 5, 9, 16
+BADKEY = 17  # in a TSIG record (RFC 8945 section 3)
 # Header flags.
 QR, AA, TC, RD, RA, CD = 0x8000, 0x0400, 0x0200, 0x0100, 0x0080, 0x0010
 # Extended errors (RFC 8914).
@@ -31,7 +32,6 @@ QUESTION_POINTER = b"\xc0\x0c"
 
 _HEADER = Struct("!HHHHHH")
 _TWO = Struct("!HH")
-_RR = Struct("!HHIH")
 _FIXED = Struct("!HHIH")
 
 
@@ -53,9 +53,10 @@ class Edns:
 
 class Query:
     """A query as read. `rcode` other than NOERROR: refuse it with that. `name` is the question's name, A-Z folded,
-    in wire form; `question` the question's bytes as they came (b"" when there was none to read)."""
+    in wire form; `question` the question's bytes as they came (b"" when there was none to read). `tsig`: the TSIG
+    record to answer a signed query with."""
 
-    __slots__ = ("edns", "flags", "id", "name", "qclass", "qtype", "question", "rcode")
+    __slots__ = ("edns", "flags", "id", "name", "qclass", "qtype", "question", "rcode", "tsig")
 
     def __init__(self, ident: int, flags: int) -> None:
         self.id = ident
@@ -66,6 +67,7 @@ class Query:
         self.qtype = 0
         self.qclass = 0
         self.edns: Edns | None = None
+        self.tsig = b""
 
     @property
     def opcode(self) -> int:
@@ -84,22 +86,25 @@ def parse(packet: bytes) -> Query | None:
         return None
     query = Query(ident, flags)
     try:
-        if qdcount == 1:
-            at = _read_question(packet, query)
-            _read_records(packet, at, (ancount, nscount, arcount), query)
-        elif not query.opcode:
-            query.rcode = FORMERR  # RFC 9619
+        at = HEADER_SIZE
+        for _ in range(qdcount):
+            at = _read_question(packet, at, query)
+        _read_records(packet, at, (ancount, nscount, arcount), query)
     except FormatError:
         query.rcode = FORMERR
+    if qdcount != 1:
+        query.rcode, query.question, query.name = FORMERR, b"", b"\0"  # RFC 9619
     if query.opcode:
         query.rcode = NOTIMP  # whatever stands behind the header (RFC 8906 section 3.1.4)
     elif query.rcode == NOERROR and query.edns is not None and query.edns.version:
         query.rcode = BADVERS
+    elif query.rcode == NOERROR and query.tsig:
+        query.rcode = NOTAUTH  # no key is known here (RFC 8945 section 5.2.1)
     return query
 
 
-def _read_question(packet: bytes, query: Query) -> int:
-    at = HEADER_SIZE
+def _read_question(packet: bytes, at: int, query: Query) -> int:
+    begin = at
     size = len(packet)
     while True:
         if at >= size:
@@ -111,24 +116,24 @@ def _read_question(packet: bytes, query: Query) -> int:
             raise FormatError("a pointer or an unknown label type in the question")
         at += length + 1
     at += 1
-    if at - HEADER_SIZE > 255 or at + 4 > size:
+    if at - begin > 255 or at + 4 > size:
         raise FormatError("the question is too long or cut off")
-    query.name = packet[HEADER_SIZE:at].lower()
+    query.name = packet[begin:at].lower()
     query.qtype, query.qclass = _TWO.unpack_from(packet, at)
-    query.question = packet[HEADER_SIZE : at + 4]
+    query.question = packet[begin : at + 4]
     return at + 4
 
 
 def _read_records(packet: bytes, at: int, counts: Sequence[int], query: Query) -> None:
-    """Walks all records, for they must be whole, and keeps the OPT."""
+    """Walks all records, for they must be whole, and keeps the OPT and what answers a TSIG."""
     size = len(packet)
     for section, count in enumerate(counts):
-        for _ in range(count):
+        for number in range(1, count + 1):
             start = at
             at = _skip_name(packet, at)
             if at + 10 > size:
                 raise FormatError("a record is cut off")
-            rtype, rclass, ttl, length = _RR.unpack_from(packet, at)
+            rtype, rclass, ttl, length = _FIXED.unpack_from(packet, at)
             at += 10
             if at + length > size:
                 raise FormatError("a record's data is cut off")
@@ -138,6 +143,10 @@ def _read_records(packet: bytes, at: int, counts: Sequence[int], query: Query) -
                 options = packet[at : at + length]
                 query.edns = Edns(rclass, ttl >> 16 & 255, bool(ttl & 0x8000), options)
                 _check_options(options)
+            elif rtype == TSIG:
+                if section != 2 or number != count or rclass != ANY or ttl:
+                    raise FormatError("a TSIG that is not the last record, or not one in form")
+                query.tsig = _bad_key(packet[start : at - 10], packet[at : at + length], query.id)
             at += length
     if at != size:
         raise FormatError("bytes behind the last record")
@@ -165,9 +174,25 @@ def _check_options(options: bytes) -> None:
     while at < len(options):
         if at + 4 > len(options):
             raise FormatError("an EDNS option is cut off")
-        at += 4 + (options[at + 2] << 8 | options[at + 3])
+        code, length = _TWO.unpack_from(options, at)
+        if code == OPTION_COOKIE and length != 8 and not 16 <= length <= 40:
+            raise FormatError("a cookie of a bad length")  # RFC 7873 section 5.2.2
+        at += 4 + length
     if at != len(options):
         raise FormatError("an EDNS option's length lies")
+
+
+def _bad_key(owner: bytes, rdata: bytes, ident: int) -> bytes:
+    """The unsigned TSIG record that says the key is unknown (RFC 8945 sections 4.2 and 5.3.2)."""
+    at = _skip_name(rdata, 0)
+    algorithm, times, length = rdata[:at], rdata[at : at + 8], int.from_bytes(rdata[at + 8 : at + 10], "big")
+    other = at + 10 + length + 4  # behind the MAC, the original id and the error
+    if other + 2 > len(rdata) or other + 2 + int.from_bytes(rdata[other : other + 2], "big") != len(rdata):
+        raise FormatError("a TSIG whose lengths lie")
+    if len(owner) < 2 or owner[-1] or algorithm[-1]:
+        raise FormatError("a TSIG without a key's name, or with a compressed one")
+    content = b"".join((algorithm, times, b"\0\0", _TWO.pack(ident, BADKEY), b"\0\0"))
+    return owner + _FIXED.pack(TSIG, ANY, 0, len(content)) + content
 
 
 def path_of(name: bytes) -> Path:

@@ -13,6 +13,7 @@ from discovery.api.parts import PARTS, ApiParts
 from discovery.api.problems import Handler, count, problems
 
 IDLE_SECONDS = 60.0  # for a connection's next request, headers included, the first one's too
+LINGER_SECONDS = 2.0  # for the rest of a body that was answered before its end, such as one too large
 SHUTDOWN_SECONDS = 1.0  # for requests at work when the node stops, which it does within 2 s
 MAX_LINE = 8190  # bytes of a request line or of one header
 
@@ -30,6 +31,7 @@ def make_runner(app: web.Application, *, idle_seconds: float = IDLE_SECONDS) -> 
     return web.AppRunner(
         app,
         keepalive_timeout=idle_seconds,
+        lingering_time=min(LINGER_SECONDS, idle_seconds),
         max_line_size=MAX_LINE,
         max_field_size=MAX_LINE,
         shutdown_timeout=SHUTDOWN_SECONDS,

@@ -10,6 +10,7 @@ Parameters that are not supported are refused, never ignored.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from urllib.parse import parse_qsl, unquote_to_bytes
@@ -28,6 +29,7 @@ log = logging.getLogger(__name__)
 
 MAX_VALUE = 1 << 20  # bytes
 MAX_BODY = 4 << 20  # a value of MAX_VALUE in percent-encoding, and the other fields
+BIG_FORM = 64 << 10  # bytes; decoding a full one takes a second, which the event loop can't be without
 MAX_TTL = 2147483647
 
 KEY_NOT_FOUND, NOT_A_FILE, CONTENDED, ROOT_READ_ONLY, NOT_EMPTY = 100, 102, 101, 107, 108
@@ -142,11 +144,10 @@ def _key(request: web.Request, parts: ApiParts) -> bytes:
     return key
 
 
-def _parameters(request: web.Request, allowed: Sequence[str], form: bytes = b"") -> dict[str, str]:
-    """Form and query as one, the form first. Raises EtcdError for what is not `allowed`."""
-    found: dict[str, str] = {}
+def _parse(form: bytes) -> list[tuple[str, str]]:
+    """The fields of a form as curl -d sends it. Raises EtcdError."""
     try:
-        fields = parse_qsl(
+        return parse_qsl(
             form.decode(),
             keep_blank_values=True,
             strict_parsing=bool(form),
@@ -155,7 +156,14 @@ def _parameters(request: web.Request, allowed: Sequence[str], form: bytes = b"")
         )
     except ValueError as error:
         raise EtcdError(INVALID_FIELD, f"the form can't be read: {error}") from None
-    for name, text in (*fields, *request.query.items()):
+
+
+def _parameters(
+    request: web.Request, allowed: Sequence[str], form: Sequence[tuple[str, str]] = ()
+) -> dict[str, str]:
+    """Form and query as one, the form first. Raises EtcdError for what is not `allowed`."""
+    found: dict[str, str] = {}
+    for name, text in (*form, *request.query.items()):
         if name not in allowed:
             raise EtcdError(INVALID_FIELD, f"{name} is not supported here; there are: {', '.join(allowed)}")
         found.setdefault(name, text)
@@ -186,7 +194,8 @@ async def put(request: web.Request, parts: ApiParts, key: bytes) -> web.Response
     form = await bodies.read_body(request, MAX_BODY)
     if form and request.content_type not in ("application/x-www-form-urlencoded", "application/octet-stream"):
         raise EtcdError(INVALID_FIELD, f"the body is {request.content_type}: send a form, as curl -d does")
-    parameters = _parameters(request, ("value", "ttl", "dir"), form)
+    fields = await asyncio.to_thread(_parse, form) if len(form) > BIG_FORM else _parse(form)
+    parameters = _parameters(request, ("value", "ttl", "dir"), fields)
     ttl = _ttl(parameters)
     if _flag(parameters, "dir"):
         return await _make_directory(parts, key, parameters)

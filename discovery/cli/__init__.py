@@ -7,7 +7,6 @@ Each command group is a file of its own and imports what is heavy inside its fun
 
 from __future__ import annotations
 
-import os
 import sys
 
 import click
@@ -42,10 +41,9 @@ for _command in (serve, register, deregister, list_, lookup, config):
 
 
 def main() -> None:
-    """Run the command line and exit with its status."""
+    """Run the command line and exit with its status. A reader that left, as `head` does, click meets quietly with 1."""
     try:
         status = cli.main(prog_name="discovery", standalone_mode=False)
-        sys.stdout.flush()  # here, where a closed pipe can still be met quietly
     except DiscoveryError as error:
         click.echo(f"discovery: {' '.join(error.detail.split())}", err=True)
         status = error.exit_code
@@ -54,8 +52,4 @@ def main() -> None:
         status = error.exit_code
     except (click.Abort, KeyboardInterrupt):
         status = INTERRUPTED
-    except BrokenPipeError:
-        # The reader has left, as `head` does; what is still buffered must not complain at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        status = 1
     sys.exit(status if isinstance(status, int) else 0)

@@ -31,7 +31,7 @@ async def keep(
     """
     name = answer["name"]
     away = False
-    while not await _stopped(stop, min(_every(answer), RETRY) if away else _every(answer)):
+    while not await _stopped(stop, min(pause_after(answer), RETRY) if away else pause_after(answer)):
         try:
             try:
                 answer = await node.call("POST", (*path, "heartbeat"))
@@ -59,7 +59,7 @@ async def keep(
     say(f"deregistered {name}")
 
 
-def _every(answer: Answer) -> float:
+def pause_after(answer: Answer) -> float:
     """Seconds to the next heartbeat; a node that names none (or 0) must not be flooded."""
     every = answer.get("heartbeat_every")
     return float(every) if isinstance(every, int | float) and every > 0 else RETRY

@@ -154,9 +154,9 @@ def register(
 
 
 def _registered(answer: Answer) -> str:
-    where = (
-        f"{answer['host'] or 'no host'}:{answer['port']}" if answer["port"] else answer["host"] or "no host"
-    )
+    where = answer["host"] or "no host"
+    if answer["port"]:
+        where = f"[{where}]:{answer['port']}" if ":" in where else f"{where}:{answer['port']}"
     if not answer.get("lease_ttl"):
         return f"registered {answer['name']} ({where}), for ever"
     beat = answer.get("heartbeat_every")

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from discovery import config
 from discovery.config import Config, Loaded, load, parse_address
 from discovery.errors import ConfigError
+from discovery.settings import TABLE, Section
 
 
 @pytest.fixture
@@ -158,7 +161,7 @@ class TestFile:
             ("---\n---\n", "d.yaml:2: not valid YAML: expected a single document"),
             ("dns: {[1]: 2}", "d.yaml:1: not valid YAML: while constructing a mapping, found unhashable key"),
             ("a: \x01", "d.yaml: not valid YAML: unacceptable character"),
-            ("a: " + "[" * 1000, "d.yaml: not valid YAML: nested too deeply"),
+            ("a: " + "[" * 500, "d.yaml: not valid YAML: nested too deeply"),
             ("zones: &a [*a]", "d.yaml:1: zones[0]: expected a mapping"),
             ("- 1", "d.yaml: expected a mapping with keys of zones"),
             ("1: 2", "d.yaml: 1: unknown setting"),
@@ -191,6 +194,7 @@ class TestUnbuilt:
         "sets",
         [
             "dns.workers=2",
+            "dns.workers=false",
             "dns.rrl={responses: 5}",
             "dns.allow=[10.0.0.0/8]",
             "dns.deny=[10.0.0.0/8]",
@@ -220,18 +224,32 @@ class TestUnbuilt:
         assert load(None, {}, [sets], cwd=folder).config == Config()
 
 
+def test_a_wrong_secret_is_not_shown(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    """No secret setting is built yet, so one is made of a built setting."""
+    node = TABLE.members["node"]
+    assert isinstance(node, Section)
+    name = node.members["name"]
+    members = {"name": msgspec.structs.replace(name, marks=frozenset({"secret"}))}
+    secret = msgspec.structs.replace(
+        TABLE, members=dict(TABLE.members) | {"node": msgspec.structs.replace(node, members=members)}
+    )
+    monkeypatch.setattr(config, "TABLE", secret)
+    complaint = refused("node.name=[sesame]", folder=folder)
+    assert complaint == "--set node.name: expected text; got a value that is not shown"
+
+
 class TestNames:
     def test_one_form(self, folder: Path) -> None:
         zone = "{name: Prod.Example, hostmaster: Admin.Example, local: A.Example.}"
         sets = [f"zones=[{zone}]", "reverse_zones=[10.0.0.0/8, 2.0.192.IN-ADDR.ARPA, 2001:DB8::/32]"]
-        config = load(None, {}, sets, cwd=folder).config
-        zone_config = config.zones[0]
+        loaded = load(None, {}, sets, cwd=folder).config
+        zone_config = loaded.zones[0]
         assert (zone_config.name, zone_config.hostmaster, zone_config.local) == (
             "prod.example.",
             "admin.example.",
             "a.example.",
         )
-        assert config.reverse_zones == ("10.0.0.0/8", "2.0.192.in-addr.arpa.", "2001:db8::/32")
+        assert loaded.reverse_zones == ("10.0.0.0/8", "2.0.192.in-addr.arpa.", "2001:db8::/32")
 
     @pytest.mark.parametrize(
         ("sets", "complaint"),

@@ -27,7 +27,7 @@ ACKNOWLEDGED = 1_500  # before the kill
 WRITER = """
 import asyncio, json, os, sys
 from pathlib import Path
-from discovery.kv.contract import Delete, Put
+from discovery.kv.contract import Put
 from discovery.kv.embedded import EmbeddedStore
 
 async def main(path, turn, callers):

@@ -7,6 +7,7 @@ import os
 import resource
 import sqlite3
 import stat
+import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -157,6 +158,7 @@ async def test_writes_waiting_at_the_close_are_done(tmp_path: Path) -> None:
         writes = [asyncio.create_task(store.put(b"%d" % number, b"")) for number in range(200)]
         await asyncio.sleep(0)  # one turn of the loop: every task has handed its write over
         await store.close()
+        assert not [thread for thread in threading.enumerate() if thread.name.startswith("store-")]
         await asyncio.gather(*writes)
     async with opened(tmp_path) as store:
         assert len((await store.range(b"", ALL)).kvs) == 200
@@ -205,7 +207,9 @@ async def test_a_mass_expiry_goes_in_chunks_in_key_order(tmp_path: Path) -> None
     clock = FakeClock()
     async with opened(tmp_path, clock) as store:
         count = EXPIRY_CHUNK * 2 + 10
-        await asyncio.gather(*(store.txn([], [Put(b"%04d" % n, b"")], grant_ttl=10) for n in range(count)))
+        await asyncio.gather(
+            *(store.txn([], [Put(b"%04d" % (count - n), b"")], grant_ttl=10) for n in range(count))
+        )
         start = (await store.status()).revision
         clock.advance(11)
         await store.expire_due()
@@ -213,6 +217,7 @@ async def test_a_mass_expiry_goes_in_chunks_in_key_order(tmp_path: Path) -> None
             chunks = await take(batches, 3)
         assert [batch.revision for batch in chunks] == [start + 1, start + 2, start + 3]
         assert [len(batch.events) for batch in chunks] == [EXPIRY_CHUNK, EXPIRY_CHUNK, 10]
+        assert EXPIRY_CHUNK <= 200
         for batch in chunks:
             keys = [key for key, _ in changes(batch)]
             assert keys == sorted(keys)
@@ -301,6 +306,9 @@ async def test_a_watch_overtaken_by_compaction_says_so(tmp_path: Path) -> None:
             with pytest.raises(Compacted) as cut:
                 await anext(batches)
             assert cut.value.compact_revision == 8
+        with pytest.raises(Compacted):
+            async with store.watch(b"a", from_revision=7):
+                raise AssertionError("entered")
 
 
 async def test_waiting_for_a_batch_can_be_cancelled(tmp_path: Path) -> None:
@@ -322,6 +330,15 @@ async def test_a_watch_in_its_history_ends_when_the_store_closes(tmp_path: Path)
         await store.put(b"a", b"1")
         async with store.watch(b"a", from_revision=1) as batches:
             await store.close()
+            assert [batch async for batch in batches] == []
+
+
+async def test_a_watch_that_is_caught_in_its_history_by_the_close_ends(tmp_path: Path) -> None:
+    async with opened(tmp_path) as store:
+        await store.put(b"a", b"1")
+        async with store.watch(b"a", from_revision=1) as batches:
+            store._watches.begin_close()
+            await store._reads.close()
             assert [batch async for batch in batches] == []
 
 

@@ -34,9 +34,11 @@ async def test_what_waits_is_done_as_one_group() -> None:
     worker.free.clear()
     first = asyncio.create_task(lane.do(lambda seven: seven))
     await asyncio.to_thread(worker.begun.wait, 30)
-    others = [asyncio.create_task(lane.do(lambda seven: seven + 1)) for _ in range(50)]
-    await asyncio.sleep(0)
-    await asyncio.sleep(0)
+    others = []
+    for _ in range(2):  # handed over in two turns of the loop
+        others += [asyncio.create_task(lane.do(lambda seven: seven + 1)) for _ in range(25)]
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
     worker.free.set()
     assert await first == 7
     assert await asyncio.gather(*others) == [8] * 50
@@ -67,8 +69,9 @@ async def test_the_close_does_what_waits_and_takes_no_more() -> None:
     worker = Worker()
     lane: Lane[int] = Lane("test", worker.run)
     waiting = [asyncio.create_task(lane.do(lambda seven: seven)) for _ in range(10)]
-    await asyncio.sleep(0)
-    await asyncio.gather(lane.close(), lane.close())
+    await asyncio.gather(
+        asyncio.create_task(lane.close()), asyncio.create_task(lane.close())
+    )  # in the same turn
     assert await asyncio.gather(*waiting) == [7] * 10
     with pytest.raises(Unavailable):
         await lane.do(lambda seven: seven)

@@ -200,11 +200,11 @@ async def caught(call: object) -> StoreError | None:
 
 
 async def test_random_calls_agree_with_the_model(tmp_path: Path, rng: random.Random) -> None:
-    for number in range(6):
+    for number in range(3):
         walk = Walk(tmp_path / str(number), rng)
         await walk.open()
         steps = [walk.put, walk.delete, walk.txn, walk.grant, walk.revoke, walk.expire, walk.restart]
-        for _ in range(150):
+        for _ in range(120):
             (step,) = rng.choices(steps, [8, 4, 8, 3, 2, 1, 0.3])
             await step()
             await walk.check()

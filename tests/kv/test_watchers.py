@@ -84,3 +84,13 @@ def test_what_waits_can_be_read_after_the_end() -> None:
     assert watcher.ended
     assert watcher.take() == batch(1, b"a")
     assert watcher.take() is None
+
+
+def test_a_watcher_that_keeps_up_is_never_cut_off() -> None:
+    watcher = Watcher(b"a", b"", 1, 3)
+    assert watcher.push(batch(1, b"a"))
+    for revision in range(2, 20):  # one batch always waits
+        assert watcher.push(batch(revision, b"a", b"a"))
+        assert watcher.take() is not None
+        assert watcher.push(batch(revision, b"a"))
+        assert watcher.take() is not None

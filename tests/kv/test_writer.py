@@ -116,3 +116,14 @@ def test_a_job_that_changes_nothing_makes_no_revision(connection: sqlite3.Connec
         False,
     ]
     assert (writer.revision, connection.total_changes) == (1, before)
+
+
+@pytest.mark.parametrize("below", [TRIM_ROWS - 1, TRIM_ROWS, TRIM_ROWS + 1])
+def test_the_revision_compacted_at_is_kept(
+    connection: sqlite3.Connection, writer: Writer, below: int
+) -> None:
+    writer.run([lambda group: group.put(b"a", b"", 0)] * (below + 1))  # revisions from 2 on
+    writer.run([lambda group: group.compact(below + 2)])
+    while writer.run([lambda group: group.trim()]).results[0]:
+        pass
+    assert connection.execute("SELECT rev FROM log").fetchall() == [(below + 2,)]

@@ -50,12 +50,14 @@ class Answer(msgspec.Struct):
 class Parts:
     """Everything behind the API, started by hand; `clock` is the store's and the feed's."""
 
-    def __init__(self, path: Path, config: Config = CONFIG) -> None:
+    def __init__(
+        self, path: Path, config: Config = CONFIG, store_type: type[EmbeddedStore] = EmbeddedStore
+    ) -> None:
         self.config = config
         self.clock = FakeClock()
         self.metrics = Metrics()
         prefix = config.store.prefix
-        self.store = EmbeddedStore(path, clock=self.clock)
+        self.store = store_type(path, clock=self.clock)
         self.view = View(
             prefix,
             apexes=[names.from_text(zone.name) for zone in config.zones],
@@ -110,8 +112,10 @@ def problem(answer: Answer, status: int, code: str, field: str | None = None) ->
 
 
 @asynccontextmanager
-async def running_parts(path: Path, config: Config = CONFIG) -> AsyncIterator[Parts]:
-    parts = Parts(path, config)
+async def running_parts(
+    path: Path, config: Config = CONFIG, store_type: type[EmbeddedStore] = EmbeddedStore
+) -> AsyncIterator[Parts]:
+    parts = Parts(path, config, store_type)
     await parts.store.start()
     try:
         await parts.feed.start()
@@ -157,10 +161,15 @@ class Api(Parts):
 
 @asynccontextmanager
 async def running_api(
-    path: Path, config: Config = CONFIG, *, loaded: bool = True, idle_seconds: float = IDLE_SECONDS
+    path: Path,
+    config: Config = CONFIG,
+    store_type: type[EmbeddedStore] = EmbeddedStore,
+    *,
+    loaded: bool = True,
+    idle_seconds: float = IDLE_SECONDS,
 ) -> AsyncIterator[Api]:
     """`loaded` False: the view is left empty, as before the first load."""
-    api = Api(path, config)
+    api = Api(path, config, store_type)
     api.parts = ApiParts(
         config=config,
         store=api.store,

@@ -75,7 +75,8 @@ class DnsServer:
                 if not size:
                     return
                 for packet in self._packets(stream.read(int.from_bytes(size)), "TCP"):
-                    # In pieces: whoever reads has to put frames together again.
+                    # In pieces, however large: whoever reads has to put frames together again.
+                    connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2048)
                     whole = len(packet).to_bytes(2) + packet
                     connection.sendall(whole[:1])
                     connection.sendall(whole[1:])

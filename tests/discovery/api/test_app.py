@@ -35,7 +35,7 @@ async def test_headers_over_the_limit_are_refused(tmp_path: Path) -> None:
 
 
 async def test_a_body_that_never_arrives_is_given_up(tmp_path: Path) -> None:
-    async with running_api(tmp_path) as api:
+    async with running_api(tmp_path, idle_seconds=0.1) as api:
         limit, bodies.BODY_SECONDS = bodies.BODY_SECONDS, 0.05
         try:
             reader, writer = await asyncio.open_connection(api.host, api.port)

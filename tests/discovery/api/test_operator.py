@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from discovery.kv.embedded import EmbeddedStore
 from tests.support.api import problem, running_api, until
 
 
@@ -41,6 +44,31 @@ async def test_readyz_without_the_store_is_ready_for_dns_but_not_for_writes(tmp_
         assert (answer.status, answer.body["stale"]) == (200, True)
         detail = problem(await api.call("GET", "/readyz?writes"), 503, "store-unavailable")
         assert "31.0 s" in detail
+
+
+class Small(EmbeddedStore):
+    """The real store, on what might be a full disk."""
+
+    def __init__(self, path: Path, *, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__(path, clock=clock, max_bytes=1 << 18)
+
+
+async def test_a_full_store_refuses_writes_and_readyz_says_why(tmp_path: Path) -> None:
+    body = {"host": "10.0.0.1", "text": "x" * 60_000}
+    async with running_api(tmp_path, store_type=Small) as api:
+        stored = 0
+        while (answer := await api.call("PUT", f"/v1/services/web.prod/i{stored}", body)).status == 201:
+            stored += 1
+            assert stored < 10
+        problem(answer, 503, "no-space")
+        assert answer.headers["Retry-After"] == "1"
+        raw = await api.form("/v2/keys/skydns/test/big", value="x" * 100_000)
+        assert (raw.status, raw.body["errorCode"], raw.headers["Retry-After"]) == (503, 300, "1")
+        problem(await api.call("GET", "/readyz?writes"), 503, "store-unavailable")
+        assert (await api.call("GET", "/readyz")).status == 200
+        listed = await api.call("GET", "/v1/services/web.prod")
+        assert len(listed.body["instances"]) == stored
+        assert "X-Stale-Seconds" not in listed.headers
 
 
 async def test_metrics_count_what_was_done(tmp_path: Path) -> None:

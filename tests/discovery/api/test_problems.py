@@ -21,7 +21,7 @@ async def test_unknown_paths_and_wrong_methods(tmp_path: Path) -> None:
         answer = await api.call("POST", "/v1/services/web.prod/i1")
         assert "DELETE,GET,HEAD,PUT" in problem(answer, 405, "method-not-allowed")
         assert answer.headers["Allow"] == "DELETE,GET,HEAD,PUT"
-        problem(await api.call("BREW", "/v1/services"), 405, "method-not-allowed")
+        problem(await api.call("TRACE", "/v1/services"), 405, "method-not-allowed")
         assert ("other", 405) in api.metrics.http_requests
 
 

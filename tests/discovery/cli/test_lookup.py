@@ -167,7 +167,7 @@ class TestPrinted:
     def test_extended_errors_and_rcodes(self, run: Run) -> None:
         options = (
             dns.edns.EDEOption(dns.edns.EDECode.NOT_READY, "starting"),
-            dns.edns.GenericOption(15, (4242).to_bytes(2)),
+            dns.edns.GenericOption(dns.edns.OptionType.EDE, (4242).to_bytes(2)),
         )
         answers = [(dns.rcode.SERVFAIL, options), (dns.rcode.BADVERS, ())]
         answer: Answer = lambda query, _: [reply(query, rcode=answers[0][0], options=answers[0][1])]  # noqa: E731
@@ -192,14 +192,25 @@ class TestTransport:
         assert "i2.web.prod.test." in out
         assert " tc " not in out
 
+    def test_a_large_answer_comes_in_many_pieces(self, run: Run) -> None:
+        texts = [f'a.test. 5 IN TXT "{"x" * 200}{number}"' for number in range(290)]
+        answer: Answer = lambda query, transport: [  # noqa: E731
+            truncated(query) if transport == "UDP" else reply(query, texts)
+        ]
+        with DnsServer(answer) as server:
+            status, out, _ = run("lookup", "a.test", "TXT", "--json", "--server", server.address)
+        found = json.loads(out)
+        assert (status, len(found["answer"])) == (0, 290)
+        assert found["size"] > 60_000
+
     def test_what_is_not_the_answer_is_passed_over(self, run: Run) -> None:
         def answer(query: dns.message.Message, _: str) -> Iterator[bytes]:
-            right = reply(query, SRV)
+            wrong = reply(query)
             yield b""
-            yield right[:11]
-            yield bytes([right[0] ^ 1]) + right[1:]  # another id
-            yield right[:2] + bytes([right[2] & 0x7F]) + right[3:]  # a question
-            yield right
+            yield wrong[:11]
+            yield bytes([wrong[0] ^ 1]) + wrong[1:]  # another id
+            yield wrong[:2] + bytes([wrong[2] & 0x7F]) + wrong[3:]  # a question
+            yield reply(query, SRV)
 
         with DnsServer(answer) as server:
             status, out, _ = run("lookup", "web.prod.test", "SRV", "--server", server.address)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import pty
-from collections.abc import Callable, Iterator
+import select
+from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 
@@ -14,22 +15,33 @@ COLUMNS, ROWS = ("name", "port"), [("web", 80), ("a-much-longer-name", None)]
 PLAIN = ["NAME                PORT", "web                 80", "a-much-longer-name"]
 
 
+END = "<end>"
+Draw = Callable[[Sequence[str], Sequence[Sequence[object]]], str]
+
+
 @pytest.fixture
-def terminal(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], str]]:
-    """Standard output is a terminal of 80 columns; the callable gives what it was sent."""
+def draw(monkeypatch: pytest.MonkeyPatch) -> Iterator[Draw]:
+    """Prints a table on a terminal of 80 columns and gives what the terminal was sent."""
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.delenv("NO_COLOR", raising=False)
     leader, follower = pty.openpty()
-    with open(follower, "w") as stream:
-        monkeypatch.setattr("sys.stdout", stream)
 
-        def shown() -> str:
-            stream.flush()
-            return os.read(leader, 65536).decode().replace("\r\n", "\n")
+    def draw(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+        # Only now: between set-up and test pytest puts its own stream back.
+        with monkeypatch.context() as patch, open(follower, "w", closefd=False) as stream:
+            patch.setattr("sys.stdout", stream)
+            print_table(columns, rows)
+            stream.write(END)
+        shown = b""
+        while not shown.endswith(END.encode()):  # the kernel hands on what was written when it likes
+            assert select.select([leader], [], [], 5)[0], shown
+            shown += os.read(leader, 65536)
+        return shown.decode().removesuffix(END).replace("\r\n", "\n")
 
-        yield shown
+    yield draw
     os.close(leader)
+    os.close(follower)
 
 
 def test_plain_for_a_pipe(capsys: pytest.CaptureFixture[str]) -> None:
@@ -37,25 +49,23 @@ def test_plain_for_a_pipe(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out.splitlines() == PLAIN
 
 
-def test_drawn_on_a_terminal(terminal: Callable[[], str]) -> None:
-    print_table(COLUMNS, ROWS)
-    shown = terminal()
+def test_drawn_on_a_terminal(draw: Draw) -> None:
+    shown = draw(COLUMNS, ROWS)
     assert "─" in shown
     assert "a-much-longer-name" in shown
 
 
 @pytest.mark.parametrize(("variable", "value"), [("NO_COLOR", "1"), ("COLUMNS", "20")])
 def test_plain_without_colour_or_room(
-    terminal: Callable[[], str], monkeypatch: pytest.MonkeyPatch, variable: str, value: str
+    draw: Draw, monkeypatch: pytest.MonkeyPatch, variable: str, value: str
 ) -> None:
     monkeypatch.setenv(variable, value)
-    print_table(COLUMNS, ROWS)
-    assert terminal().splitlines() == PLAIN
+    assert draw(COLUMNS, ROWS).splitlines() == PLAIN
 
 
-def test_cells_are_text_and_not_markup_or_escapes(terminal: Callable[[], str]) -> None:
-    print_table(("x",), [("[red]a[/red]\x1b]0;title\x07\n\x9b",)])
-    assert r"[red]a[/red]\x1b]0;title\x07\x0a\x9b" in terminal()
+def test_cells_are_text_and_not_markup_or_escapes(draw: Draw) -> None:
+    shown = draw(("x",), [("[red]a[/red]\x1b]0;title\x07\n\x9b",)])
+    assert r"[red]a[/red]\x1b]0;title\x07\x0a\x9b" in shown
 
 
 def test_a_line_stays_one_line(capsys: pytest.CaptureFixture[str]) -> None:

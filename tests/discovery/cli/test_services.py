@@ -60,6 +60,13 @@ class TestRegister:
         assert {key: stored[key] for key in expected} == expected
         assert json.loads(out)["revision"] == 7
 
+    @pytest.mark.parametrize(
+        ("host", "shown"), [("10.0.0.1", "10.0.0.1:80"), ("2001:db8::1", "[2001:db8::1]:80")]
+    )
+    def test_says_where(self, run: Run, node: HttpNode, host: str, shown: str) -> None:
+        out = run("register", "web", "i1", "--host", host, "--port", "80", "--node", node.url).out
+        assert f"({shown})" in out
+
     def test_zeroes_are_sent_too(self, run: Run, node: HttpNode) -> None:
         out = run(
             "register", "web", "i1", "--host", "", "--weight", "0", "--lease-ttl", "0", "--node", node.url

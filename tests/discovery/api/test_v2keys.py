@@ -1,0 +1,343 @@
+"""/v2/keys as tools that write for SkyDNS 2 use it; etcd 2's own answers are the model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from discovery.api.v2keys import MAX_VALUE
+from discovery.registry import own_lease_id
+from tests.support.api import Answer, problem, running_api
+
+WEB = "/skydns/internal/discovery/web"
+URL = f"/v2/keys{WEB}"
+VALUE = '{"host":"10.0.0.1","port":80}'
+
+
+def failure(answer: Answer, status: int, code: int, message: str, cause: str | None = None) -> str:
+    """Checks the whole shape of etcd's error; its cause."""
+    body = answer.body
+    assert set(body) == {"errorCode", "message", "cause", "index"}
+    assert (answer.status, body["errorCode"], body["message"]) == (status, code, message), body
+    assert answer.headers["X-Etcd-Index"] == str(body["index"])
+    assert answer.headers["Content-Type"] == "application/json"
+    if cause is not None:
+        assert body["cause"] == cause
+    return str(body["cause"])
+
+
+# ---------------------------------------------------------------- one key
+
+
+async def test_put_get_replace_delete(tmp_path: Path) -> None:
+    async with running_api(tmp_path) as api:
+        created = await api.form(f"{URL}/1", value=VALUE)
+        node = {"key": f"{WEB}/1", "value": VALUE, "modifiedIndex": 2, "createdIndex": 2}
+        assert (created.status, created.body) == (201, {"action": "set", "node": node})
+        assert created.headers["X-Etcd-Index"] == created.headers["X-Revision"] == "2"
+        assert created.headers["Content-Type"] == "application/json"
+
+        read = await api.call("GET", f"{URL}/1")
+        assert (read.status, read.body) == (200, {"action": "get", "node": node})
+        assert read.headers["X-Etcd-Index"] == "2"
+        assert (await api.call("HEAD", f"{URL}/1")).status == 200
+
+        replaced = await api.form(f"{URL}/1", value="{}")
+        new = {**node, "value": "{}", "modifiedIndex": 3}
+        assert (replaced.status, replaced.body) == (200, {"action": "set", "node": new, "prevNode": node})
+
+        deleted = await api.call("DELETE", f"{URL}/1")
+        gone = {"key": f"{WEB}/1", "modifiedIndex": 4, "createdIndex": 2}
+        assert (deleted.status, deleted.body) == (200, {"action": "delete", "node": gone, "prevNode": new})
+        assert deleted.headers["X-Etcd-Index"] == "4"
+        for method in ("GET", "DELETE"):
+            failure(await api.call(method, f"{URL}/1"), 404, 100, "Key not found", f"{WEB}/1")
+
+
+async def test_the_view_has_it_when_the_answer_is_there(tmp_path: Path) -> None:
+    path = (b"internal", b"discovery", b"web", b"1")
+    async with running_api(tmp_path) as api:
+        await api.form(f"{URL}/1", value=VALUE, ttl="100")
+        record = api.view.record(path)
+        assert record is not None
+        assert (record.address, record.lease_ttl) == (b"\x0a\x00\x00\x01", 100)
+        assert api.view.unknown_leases == set()
+        await api.call("DELETE", f"{URL}/1")
+        assert api.view.record(path) is None
+        await api.form(f"{URL}/1", value=VALUE)
+        await api.call("DELETE", f"{URL}?recursive=true")
+        assert api.view.record(path) is None
+
+
+async def test_parameters_may_stand_in_the_url(tmp_path: Path) -> None:
+    async with running_api(tmp_path) as api:
+        answer = await api.call("PUT", f"{URL}/1?value=%7B%7D&ttl=20")
+        assert answer.status == 201
+        assert (answer.body["node"]["value"], answer.body["node"]["ttl"]) == ("{}", 20)
+        empty = await api.call("PUT", f"{URL}/2")
+        assert (empty.status, empty.body["node"]["value"]) == (201, "")
+
+
+async def test_a_ttl_is_a_lease_of_the_keys_own(tmp_path: Path) -> None:
+    async with running_api(tmp_path) as api:
+        first = (await api.form(f"{URL}/1", value=VALUE, ttl="60")).body["node"]
+        assert (first["ttl"], first["expiration"]) == (60, "2023-11-14T22:14:20.250Z")
+        api.clock.advance(50)
+        read = (await api.call("GET", f"{URL}/1")).body["node"]
+        assert read == {**first, "ttl": 10, "expiration": "2023-11-14T22:13:30.250Z"}
+        again = (await api.form(f"{URL}/1", value=VALUE, ttl="60")).body["node"]
+        assert (again["ttl"], again["modifiedIndex"]) == (60, 3)
+        await api.expire(59)
+        assert (await api.call("GET", f"{URL}/1")).status == 200
+        await api.expire(2)
+        assert (await api.call("GET", f"{URL}/1")).status == 404
+
+
+async def test_the_lease_that_is_replaced_is_revoked(tmp_path: Path) -> None:
+    async with running_api(tmp_path) as api:
+        for ttl in ("60", "60", "70", "80"):
+            await api.form(f"{URL}/1", value=VALUE, ttl=ttl)
+            assert await api.leases() == 1
+        permanent = await api.form(f"{URL}/1", value=VALUE)
+        assert "ttl" not in permanent.body["node"]
+        assert "expiration" not in permanent.body["node"]
+        assert await api.leases() == 0
+        await api.form(f"{URL}/1", value=VALUE, ttl="60")
+        await api.call("DELETE", f"{URL}/1")
+        assert await api.leases() == 0
+
+
+async def test_a_shared_lease_is_not_revoked_by_a_raw_put(tmp_path: Path) -> None:
+    async with running_api(tmp_path) as api:
+        lease = (await api.call("POST", "/v1/leases", {"ttl": 40})).body["id"]
+        await api.call("PUT", "/v1/services/web/1", {"host": "10.0.0.1", "lease": lease})
+        await api.form(f"{URL}/1", value=VALUE)
+        assert (await api.call("GET", f"/v1/leases/{lease}")).status == 200
+        own = (await api.call("PUT", "/v1/services/web/2", {"host": "10.0.0.1"})).body["lease"]
+        await api.form(f"{URL}/2", value=VALUE)
+        assert (await api.call("GET", f"/v1/leases/{own}")).status == 404
+
+
+async def test_a_lease_of_the_keys_own_tells_by_its_id(tmp_path: Path) -> None:
+    async with running_api(tmp_path) as api:
+        await api.form(f"{URL}/1", value=VALUE, ttl="60")
+        held = await api.kv(f"{WEB}/1".encode())
+        assert held is not None
+        assert held.lease - own_lease_id(held.key, 0) in range(1 << 15)
+        put = await api.call("PUT", "/v1/services/web/1", {"host": "10.0.0.2", "lease_ttl": 60})
+        assert (put.status, await api.leases()) == (200, 1)
+
+
+async def test_a_value_of_a_mebibyte(tmp_path: Path) -> None:
+    async with running_api(tmp_path) as api:
+        body = b"value=%7B" + b"x" * (MAX_VALUE - 1)
+        form = {"Content-Type": "application/x-www-form-urlencoded"}
+        answer = await api.call("PUT", f"{URL}/1", content=body, headers=form)
+        assert answer.status == 201
+        assert answer.body["node"]["value"] == "{" + "x" * (MAX_VALUE - 1)
+        over = await api.call("PUT", f"{URL}/1", content=body + b"x", headers=form)
+        failure(over, 413, 209, "Invalid field")
+        far_over = await api.call("PUT", f"{URL}/1", content=body * 5, headers=form)
+        failure(far_over, 413, 209, "Invalid field")
+
+
+# ---------------------------------------------------------------- keys
+
+
+async def test_keys_are_percent_decoded_and_cleaned(tmp_path: Path) -> None:
+    async with running_api(tmp_path) as api:
+        for url, key in (
+            ("/v2/keys/skydns/a%20b", "/skydns/a b"),
+            ("/v2/keys/skydns/%C3%A4", "/skydns/ä"),
+            ("/v2/keys/skydns/x%2Fy", "/skydns/x/y"),
+            ("/v2/keys//skydns//x/./z/", "/skydns/x/z"),
+            ("/v2/keys/skydns/q/../r", "/skydns/r"),
+            ("/v2/keys/skydns/Web%25", "/skydns/Web%"),
+        ):
+            answer = await api.form(url, value="{}")
+            assert (answer.status, answer.body["node"]["key"]) == (201, key)
+            assert await api.kv(key.encode()) is not None
+
+
+async def test_only_keys_below_the_prefix_are_there(tmp_path: Path) -> None:
+    async with running_api(tmp_path) as api:
+        await api.store.put(b"/discovery/secret", b"x")
+        await api.store.put(b"/skydns2/x", b"x")
+        for url in ("", "/", "/discovery/secret", "/skydns2/x", "/skydns/../discovery/secret"):
+            url = f"/v2/keys{url}"
+            for answer in (
+                await api.call("GET", f"{url}?recursive=true"),
+                await api.form(url, value="{}"),
+                await api.call("DELETE", f"{url}?recursive=true"),
+            ):
+                assert "below /skydns" in failure(answer, 403, 107, "Root is read only")
+        failure(await api.form("/v2/keys/skydns", value="{}"), 403, 107, "Root is read only")
+        assert len((await api.store.range(b"/", b"0")).kvs) == 2
+        failure(await api.call("GET", "/v2/keys/skydns/%FF"), 400, 209, "Invalid field")
+        problem(await api.call("GET", "/v2/keysx"), 404, "not-found")
+
+
+# ---------------------------------------------------------------- directories
+
+
+async def test_a_directory_is_made_of_the_keys_below_it(tmp_path: Path) -> None:
+    async with running_api(tmp_path) as api:
+        for key in ("b", "a/1", "a/2", "ab"):
+            await api.form(f"/v2/keys/skydns/test/{key}", value=key, ttl="9" if key == "b" else "")
+
+        def file(key: str, index: int) -> dict[str, Any]:
+            return {
+                "key": f"/skydns/test/{key}",
+                "value": key,
+                "modifiedIndex": index,
+                "createdIndex": index,
+            }
+
+        leased = {**file("b", 2), "ttl": 9, "expiration": "2023-11-14T22:13:29.250Z"}
+        inner = {"key": "/skydns/test/a", "dir": True, "modifiedIndex": 3, "createdIndex": 3}
+        outer = {"key": "/skydns/test", "dir": True, "modifiedIndex": 2, "createdIndex": 2}
+        flat = await api.call("GET", "/v2/keys/skydns/test")
+        assert flat.status == 200
+        assert flat.body == {
+            "action": "get",
+            "node": {**outer, "nodes": [inner, file("ab", 5), leased]},
+        }
+        deep = await api.call("GET", "/v2/keys/skydns/test/?recursive=true&sorted=true&quorum=true")
+        files = [file("a/1", 3), file("a/2", 4)]
+        assert deep.body["node"] == {**outer, "nodes": [{**inner, "nodes": files}, file("ab", 5), leased]}
+        top = (await api.call("GET", "/v2/keys/skydns")).body["node"]
+        assert top["nodes"] == [outer]
+
+
+async def test_the_prefix_is_a_directory_that_is_always_there(tmp_path: Path) -> None:
+    async with running_api(tmp_path) as api:
+        node = {"key": "/skydns", "dir": True, "nodes": [], "modifiedIndex": 1, "createdIndex": 1}
+        assert (await api.call("GET", "/v2/keys/skydns")).body == {"action": "get", "node": node}
+
+
+async def test_a_key_and_keys_below_it_may_both_exist(tmp_path: Path) -> None:
+    async with running_api(tmp_path) as api:
+        assert (await api.form("/v2/keys/skydns/a", value="A")).status == 201
+        assert (await api.form("/v2/keys/skydns/a/b", value="B")).status == 201
+        assert (await api.form("/v2/keys/skydns/a", value="A")).status == 200
+        assert (await api.call("GET", "/v2/keys/skydns/a")).body["node"]["value"] == "A"
+        deep = (await api.call("GET", "/v2/keys/skydns/a?recursive=true")).body["node"]
+        assert deep["dir"] is True
+        assert [(node["key"], node["value"]) for node in deep["nodes"]] == [
+            ("/skydns/a", "A"),
+            ("/skydns/a/b", "B"),
+        ]
+        listed = (await api.call("GET", "/v2/keys/skydns")).body["node"]["nodes"]
+        assert [(node["key"], node.get("value"), node.get("dir")) for node in listed] == [
+            ("/skydns/a", "A", None),
+            ("/skydns/a", None, True),
+        ]
+        failure(await api.call("DELETE", "/v2/keys/skydns/a?dir=true"), 403, 108, "Directory not empty")
+        assert (await api.call("DELETE", "/v2/keys/skydns/a")).status == 200
+        assert (await api.call("GET", "/v2/keys/skydns/a/b")).status == 200
+
+
+async def test_deleting_a_directory(tmp_path: Path) -> None:
+    async with running_api(tmp_path) as api:
+        for key in ("test", "test/a", "test/b/c", "test2", "test-3"):
+            await api.form(f"/v2/keys/skydns/{key}", value="{}")
+        url = "/v2/keys/skydns/test/b"
+        failure(await api.call("DELETE", url), 403, 102, "Not a file", "/skydns/test/b")
+        failure(await api.call("DELETE", f"{url}?dir=true"), 403, 108, "Directory not empty")
+        answer = await api.call("DELETE", "/v2/keys/skydns/test?recursive=true&dir=true")
+        assert answer.status == 200
+        assert answer.body == {
+            "action": "delete",
+            "node": {"key": "/skydns/test", "dir": True, "modifiedIndex": 7, "createdIndex": 2},
+            "prevNode": {"key": "/skydns/test", "dir": True, "modifiedIndex": 2, "createdIndex": 2},
+        }
+        assert [kv.key for kv in (await api.store.range(b"/", b"0")).kvs] == [
+            b"/skydns/test-3",
+            b"/skydns/test2",
+        ]
+        again = await api.call("DELETE", "/v2/keys/skydns/test?recursive=true")
+        failure(again, 404, 100, "Key not found", "/skydns/test")
+        single = await api.call("DELETE", "/v2/keys/skydns/test2?recursive=true")
+        assert single.body["prevNode"]["value"] == "{}"
+        assert (await api.call("DELETE", "/v2/keys/skydns?recursive=true")).status == 200
+        assert (await api.store.range(b"/", b"0")).kvs == []
+
+
+async def test_making_a_directory_stores_nothing(tmp_path: Path) -> None:
+    async with running_api(tmp_path) as api:
+        answer = await api.form("/v2/keys/skydns/new", dir="true")
+        node = {"key": "/skydns/new", "dir": True, "modifiedIndex": 1, "createdIndex": 1}
+        assert (answer.status, answer.body) == (201, {"action": "set", "node": node})
+        assert (await api.store.range(b"/", b"0")).kvs == []
+        failure(await api.call("GET", "/v2/keys/skydns/new"), 404, 100, "Key not found")
+        await api.form("/v2/keys/skydns/new/key", value="{}")
+        assert (await api.form("/v2/keys/skydns/new", dir="true")).status == 200
+        for more in ({"value": "x"}, {"ttl": "5"}):
+            failure(await api.form("/v2/keys/skydns/new", dir="true", **more), 400, 209, "Invalid field")
+
+
+async def test_keys_deeper_than_any_name(tmp_path: Path) -> None:
+    key = "/skydns" + "/a" * 2000
+    async with running_api(tmp_path) as api:
+        assert (await api.form(f"/v2/keys{key}", value="deep")).status == 201
+        answer = await api.call("GET", "/v2/keys/skydns?recursive=true")
+        node = answer.body["node"]
+        for _ in range(128):
+            (node,) = node["nodes"]
+        assert [each["value"] for each in node["nodes"]] == ["deep"]
+        assert node["nodes"][0]["key"] == key
+
+
+# ---------------------------------------------------------------- refusals
+
+
+async def test_what_is_not_supported_is_refused_never_ignored(tmp_path: Path) -> None:
+    async with running_api(tmp_path) as api:
+        await api.form(f"{URL}/1", value=VALUE)
+        for name, value in (
+            ("prevExist", "false"),
+            ("prevValue", "x"),
+            ("prevIndex", "1"),
+            ("refresh", "true"),
+            ("noValueOnSuccess", "true"),
+        ):
+            in_form = await api.form(f"{URL}/1", value="{}", **{name: value})
+            in_url = await api.call("PUT", f"{URL}/1?value=x&{name}={value}")
+            for answer in (in_form, in_url):
+                assert name in failure(answer, 400, 209, "Invalid field")
+        for name in ("wait", "waitIndex"):
+            assert name in failure(await api.call("GET", f"{URL}/1?{name}=1"), 400, 209, "Invalid field")
+        for name in ("prevValue", "prevIndex"):
+            assert name in failure(await api.call("DELETE", f"{URL}/1?{name}=1"), 400, 209, "Invalid field")
+        failure(await api.call("POST", URL, content=b"value=x"), 400, 209, "Invalid field")
+        assert (await api.call("GET", f"{URL}/1")).body["node"]["value"] == VALUE
+        problem(await api.call("PATCH", f"{URL}/1"), 405, "method-not-allowed")
+
+
+async def test_wrong_values_are_refused(tmp_path: Path) -> None:
+    async with running_api(tmp_path) as api:
+        message = "The given TTL in POST form is not a number"
+        for ttl in ("x", "-1", "0", "1.5", "99999999999", "²"):
+            failure(await api.form(f"{URL}/1", value="{}", ttl=ttl), 400, 202, message)
+        failure(await api.call("GET", f"{URL}?recursive=maybe"), 400, 209, "Invalid field")
+        form = {"Content-Type": "application/x-www-form-urlencoded"}
+        for content in (b"value=%FF", b"value", b"value=a&b"):
+            answer = await api.call("PUT", f"{URL}/1", content=content, headers=form)
+            failure(answer, 400, 209, "Invalid field")
+        other = {"Content-Type": "application/json"}
+        answer = await api.call("PUT", f"{URL}/1", content=json.dumps({"value": 1}).encode(), headers=other)
+        failure(answer, 400, 209, "Invalid field")
+        assert await api.kv(f"{WEB}/1".encode()) is None
+
+
+async def test_without_the_view_or_the_store(tmp_path: Path) -> None:
+    async with running_api(tmp_path, loaded=False) as api:
+        answer = await api.call("GET", URL)
+        failure(answer, 503, 300, "Raft Internal Error")
+        assert answer.headers["Retry-After"] == "1"
+        await api.feed.start()
+        await api.store.close()
+        for answer in (await api.call("GET", URL), await api.form(f"{URL}/1", value="{}")):
+            failure(answer, 503, 300, "Raft Internal Error")
+            assert answer.headers["Retry-After"] == "1"
