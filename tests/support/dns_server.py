@@ -14,10 +14,14 @@ Answer = Callable[[dns.message.Message, str], Iterable[bytes]]
 
 
 class DnsServer:
-    """For `with`. `asked` are the transports of the questions as they came."""
+    """For `with`. `asked` are the transports of the questions as they came.
 
-    def __init__(self, answer: Answer) -> None:
+    Over TCP the first byte goes out alone, then `between_pieces` is called, then the rest goes out.
+    """
+
+    def __init__(self, answer: Answer, between_pieces: Callable[[], object] = lambda: None) -> None:
         self._answer = answer
+        self.between_pieces = between_pieces
         self.asked: list[str] = []
         self.questions: list[dns.message.Message] = []
 
@@ -75,8 +79,7 @@ class DnsServer:
                 if not size:
                     return
                 for packet in self._packets(stream.read(int.from_bytes(size)), "TCP"):
-                    # In pieces, however large: whoever reads has to put frames together again.
-                    connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2048)
                     whole = len(packet).to_bytes(2) + packet
                     connection.sendall(whole[:1])
+                    self.between_pieces()
                     connection.sendall(whole[1:])
