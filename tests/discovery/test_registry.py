@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
 from discovery import service
 from discovery.errors import Conflict, InvalidField, NotFound, PreconditionFailed
-from discovery.kv.contract import Compare, LeaseNotFound, Op, TxnResult
+from discovery.kv.contract import Compare, LeaseNotFound, Op, TxnResult, WatchBatch
 from discovery.kv.embedded import EmbeddedStore
 from discovery.registry import ALWAYS, Precondition, lease_text, own_lease_id
 from discovery.service import Service
@@ -99,8 +101,9 @@ async def test_a_lost_race_begins_anew(tmp_path: Path) -> None:
             await registry.register(PATH, Service(), when=Precondition(if_match=frozenset({done.revision})))
         racing.races = 2
         await registry.deregister(PATH)
-        racing.races = 3
+        racing.races, before = 3, await parts.leases()
         assert (await registry.put_raw(KEY, b"{}", 60)).lease_ttl == 60
+        assert await parts.leases() == before + 1  # one for all attempts
         racing.races = 2
         held, _ = await registry.delete_raw(KEY)
         assert held.value == b'{"host":"10.9.9.0"}'
@@ -121,6 +124,57 @@ async def test_a_race_that_is_always_lost_is_told(tmp_path: Path) -> None:
             racing.races = 100
             with pytest.raises(Conflict):
                 await call()
+
+
+class Late(EmbeddedStore):
+    """The real store; its watches bring nothing before `gate` is open."""
+
+    def __init__(self, path: Path, *, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__(path, clock=clock)
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    @asynccontextmanager
+    async def watch(
+        self, key: bytes, end: bytes = b"", *, from_revision: int
+    ) -> AsyncIterator[AsyncIterator[WatchBatch]]:
+        async with super().watch(key, end, from_revision=from_revision) as batches:
+            yield self._through_the_gate(batches)
+
+    async def _through_the_gate(self, batches: AsyncIterator[WatchBatch]) -> AsyncIterator[WatchBatch]:
+        async for batch in batches:
+            await self.gate.wait()
+            yield batch
+
+
+async def test_every_write_waits_for_the_view(tmp_path: Path) -> None:
+    async with running_parts(tmp_path, store_type=Late) as parts:
+        store, registry = parts.store, parts.registry
+        assert isinstance(store, Late)
+        lease = (await registry.lease_grant(30)).id
+        writes: list[Callable[[], Awaitable[object]]] = [
+            lambda: registry.register(PATH, WEB),
+            lambda: registry.deregister(PATH),
+            lambda: registry.put_raw(KEY, b"{}", 0),
+            lambda: registry.delete_raw(KEY),
+            lambda: registry.register(PATH, WEB, lease=lease),
+            lambda: registry.lease_revoke(lease),
+            lambda: registry.put_raw(KEY, b"{}", 60),
+            lambda: registry.delete_tree(b"/skydns/internal"),
+        ]
+        for number, write in enumerate(writes):
+            before, there = parts.view.revision, parts.view.record(PATH) is not None
+            store.gate.clear()
+            task = asyncio.ensure_future(write())
+            while (await parts.kv(KEY) is not None) == there:
+                continue  # until the store has it
+            done, _ = await asyncio.wait([task], timeout=0.02)
+            assert not done, number
+            assert parts.view.revision == before
+            store.gate.set()
+            await task
+            assert parts.view.revision > before
+            assert (parts.view.record(PATH) is not None) != there
 
 
 async def test_of_registrations_at_once_all_are_kept(tmp_path: Path) -> None:

@@ -97,7 +97,8 @@ async def test_a_ttl_is_a_lease_of_the_keys_own(tmp_path: Path) -> None:
 async def test_the_lease_that_is_replaced_is_revoked(tmp_path: Path) -> None:
     async with running_api(tmp_path) as api:
         for ttl in ("60", "60", "70", "80"):
-            await api.form(f"{URL}/1", value=VALUE, ttl=ttl)
+            answer = await api.form(f"{URL}/1", value=VALUE, ttl=ttl)
+            assert answer.body["node"]["ttl"] == int(ttl)
             assert await api.leases() == 1
         permanent = await api.form(f"{URL}/1", value=VALUE)
         assert "ttl" not in permanent.body["node"]
