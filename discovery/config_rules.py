@@ -44,6 +44,7 @@ def check(config: Config, origins: Mapping[str, str]) -> Config:
                     f"{text} is not loopback, so anyone who reaches it could register; "
                     "listen on loopback, or allow it with http.open: true",
                 )
+    _forward(config, origins)
     prefix = config.store.prefix
     if not re.fullmatch(r"(/[^/\s]+)+", prefix):
         complaint = f"expected parts that each follow a slash, such as /skydns; got {prefix!r}"
@@ -65,6 +66,65 @@ def check(config: Config, origins: Mapping[str, str]) -> Config:
                 f"expected an IP address; got {config.node.address!r}",
             )
     return config
+
+
+def _forward(config: Config, origins: Mapping[str, str]) -> None:
+    """Servers are addresses, for a name would have to be looked up by this very server; networks are networks."""
+    listed = [("forward.upstreams", text) for text in config.forward.upstreams]
+    listed += [("forward.zones", text) for servers in config.forward.zones.values() for text in servers]
+    for key, text in listed:
+        try:
+            parse_server(text)
+        except ValueError as error:
+            fail(origins[key], key, str(error))
+    for name, servers in config.forward.zones.items():
+        try:
+            _domain(name)
+        except ValueError as error:
+            fail(origins["forward.zones"], "forward.zones", str(error))
+        if not servers:
+            fail(origins["forward.zones"], "forward.zones", f"{name} has no server; name one or leave it out")
+    for text in config.forward.allow:
+        try:
+            networks(text)
+        except ValueError as error:
+            fail(origins["forward.allow"], "forward.allow", str(error))
+
+
+def parse_server(text: str) -> tuple[str, int]:
+    """The address and port of another name server: `192.0.2.1`, `192.0.2.1:5353`, `2001:db8::1`, `[2001:db8::1]:53`.
+
+    Raises ValueError.
+    """
+    try:
+        return str(ipaddress.ip_address(text.removeprefix("[").removesuffix("]"))), 53
+    except ValueError:
+        host, port = parse_address(text)
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        raise ValueError(
+            f"expected the address of a name server, such as 192.0.2.1 or 192.0.2.1:53; got {text!r}"
+        ) from None
+    if not port:
+        raise ValueError(f"expected a port from 1 to 65535; got {text!r}")
+    return host, port
+
+
+NETWORKS = {
+    "loopback": ("127.0.0.0/8", "::1/128"),
+    "private": ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16", "fc00::/7", "fe80::/10"),
+}
+
+
+def networks(text: str) -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]:
+    """A network in CIDR form or an address, or what `loopback` and `private` stand for. Raises ValueError."""
+    try:
+        return [ipaddress.ip_network(each) for each in NETWORKS.get(text, (text,))]
+    except ValueError:
+        raise ValueError(
+            f"expected a network such as 10.0.0.0/8, loopback or private; got {text!r}"
+        ) from None
 
 
 def _names(config: Config, origins: Mapping[str, str]) -> Config:

@@ -12,8 +12,11 @@ from collections.abc import Callable, Sequence
 
 from discovery import __version__, names
 from discovery.config import Config, parse_address
+from discovery.config_rules import networks, parse_server
+from discovery.dns.forward import Routes
 from discovery.dns.records import Node
 from discovery.dns.synthesis import Settings
+from discovery.dns.upstream import Server
 from discovery.dns.zone import Zone, Zones
 from discovery.names import Path
 
@@ -44,6 +47,23 @@ def dns_settings(config: Config, *, host_name: str, local_addresses: Sequence[st
         round_robin=config.dns.round_robin,
         payload_size=config.dns.payload_size,
         chaos=_chaos(node.label) if config.dns.chaos else {},
+        recursive=routes(config).any,
+    )
+
+
+def routes(config: Config) -> Routes:
+    """Where names outside the zones are asked for, and for whom."""
+    forward = config.forward
+    return Routes(
+        upstreams=tuple(Server(*parse_server(text)) for text in forward.upstreams),
+        zones={
+            names.from_text(name): tuple(Server(*parse_server(text)) for text in servers)
+            for name, servers in forward.zones.items()
+        },
+        stubs=forward.stubs,
+        allow=tuple(network for text in forward.allow for network in networks(text)),
+        ndots=forward.ndots,
+        cache_bytes=forward.cache_bytes,
     )
 
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-
 # DiscoveryError
 # ├── ConfigError           a setting is wrong, or the surroundings do not fit (port taken, file unreadable)
 # ├── InvalidField          a request's field or parameter is wrong

@@ -113,6 +113,17 @@ class _Snapshot:
         yield _counter(
             "discovery_dns_cut_total", "DNS answers made from dns.max_matched services of more.", dns.cut
         )
+        forwarded = CounterMetricFamily(
+            "discovery_dns_forwarded_total", "Questions asked of other servers.", labels=["result"]
+        )
+        forwarded.add_metric(["answered"], dns.forwarded)
+        forwarded.add_metric(["failed"], dns.forward_failed)
+        yield forwarded
+        yield _counter(
+            "discovery_dns_forward_hits_total",
+            "Answers of other servers given again from memory.",
+            dns.forward_hits,
+        )
         yield _counter("discovery_dns_failures_total", "DNS questions that met a fault of ours.", dns.failed)
         yield _counter("discovery_dns_dropped_total", "DNS questions that got no answer.", dns.dropped)
         yield _counter("discovery_dns_malformed_total", "DNS questions that were damaged.", dns.malformed)

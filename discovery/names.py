@@ -106,7 +106,7 @@ def reverse_path(address: bytes) -> Path:
 
 def check_label(text: str, field: str) -> bytes:
     """One label as the HTTP API takes it, folded. Raises InvalidField, which names `field`."""
-    label = text.lower()
+    label = text.lower() if text.isascii() else text  # only A-Z fold
     if label in RESERVED_LABELS:
         raise InvalidField(
             f"{field}: {text!r} has a meaning in questions and cannot be a name; choose another", field=field
@@ -129,7 +129,7 @@ def service_path(text: str, zones: Iterable[Path]) -> Path:
         return apexes[0]
     if not text.endswith("."):
         return apexes[0] + tuple(check_label(part, "service") for part in reversed(text.split(".")))
-    labels = tuple(reversed(text[:-1].encode().lower().split(b".")))
+    labels = tuple(reversed(text[:-1].encode(errors="replace").lower().split(b".")))
     inside = [apex for apex in apexes if labels[: len(apex)] == apex]
     if not inside:
         known = ", ".join(to_text(apex) for apex in apexes)

@@ -1,8 +1,8 @@
 """The running node: builds the parts, starts them in order, stops them in reverse.
 
-Owns the order. Start: bind every socket (so that a taken port is told at once), open the store, answer DNS and HTTP (not
-ready as yet), load the view, announce. Stop: readiness off, HTTP ends, the feed, DNS sends out what it has, the
-store. It holds no rules of its own; only this module names the store's engine.
+Owns the order. Start: bind every socket (so that a taken port is told at once), open the store, answer DNS and HTTP
+(not ready as yet), load the view, announce. Stop: readiness off, HTTP ends, the feed, DNS sends out what it has,
+the store. It holds no rules of its own; only this module names the store's engine.
 """
 
 from __future__ import annotations
@@ -25,10 +25,12 @@ from discovery.api.parts import ApiParts
 from discovery.config import Loaded
 from discovery.dns.answer import Prepared
 from discovery.dns.cache import Cache
+from discovery.dns.deferred import DeferredResponder
+from discovery.dns.forward import Forwarder
 from discovery.dns.responder import PREPARED_SHARE, RAW_SHARE_TCP, RAW_SHARE_UDP, Responder
 from discovery.dns.tcp import TcpListener
 from discovery.dns.udp import UdpListener
-from discovery.dns_settings import dns_settings, grace_of, reverse_apexes, zone_apexes
+from discovery.dns_settings import dns_settings, grace_of, reverse_apexes, routes, zone_apexes
 from discovery.errors import ConfigError
 from discovery.feed import Feed
 from discovery.kv.embedded import EmbeddedStore
@@ -60,6 +62,9 @@ class Node:
             apexes=zone_apexes(config),
             reverse=reverse_apexes(config),
             grace_of=grace_of(config),
+        )
+        self.forwarder = Forwarder(
+            routes(config), self.view, self.settings.zones, self.counters, time.monotonic
         )
         self.store = EmbeddedStore(Path(config.store.path))
         self.feed = Feed(
@@ -133,11 +138,16 @@ class Node:
             )
 
         over_udp, over_tcp = responder(udp=True), responder(udp=False)
+        deferred_udp, deferred_tcp = (
+            DeferredResponder(each, self.forwarder, self.view, self.settings) for each in (over_udp, over_tcp)
+        )
+        for closable in (self.forwarder, deferred_udp, deferred_tcp):
+            self._stack.callback(closable.close)
         for udp, tcp in bound:
-            udp_listener = UdpListener(udp, over_udp, self.counters)
+            udp_listener = UdpListener(udp, over_udp, deferred_udp, self.counters)
             udp_listener.start(loop)
             self._stack.callback(udp_listener.close, loop)
-            tcp_listener = TcpListener(tcp, over_tcp, self.counters, time.monotonic)
+            tcp_listener = TcpListener(tcp, over_tcp, deferred_tcp, self.counters, time.monotonic)
             await tcp_listener.start()
             self._stack.push_async_callback(tcp_listener.close)
             self.dns.append(udp_listener.address)

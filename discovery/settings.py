@@ -182,16 +182,17 @@ class LeasesConfig(Struct, frozen=True, kw_only=True):
 
 class ForwardConfig(Struct, frozen=True, kw_only=True):
     upstreams: Annotated[
-        tuple[str, ...], Meta(description="Servers for names outside our zones; empty: refused.")
+        tuple[str, ...],
+        Meta(description="Servers (address or address:port) for names outside our zones; empty: refused."),
     ] = ()
     zones: Annotated[
         dict[str, tuple[str, ...]], Meta(description="Servers for certain zones, asked before the upstreams.")
     ] = msgspec.field(default_factory=dict)
     stubs: Annotated[bool, Meta(description="Let stored keys under `stub.dns.` name servers too.")] = False
-    allow: Annotated[tuple[str, ...], Meta(description="Clients whose questions are forwarded.")] = (
-        "loopback",
-        "private",
-    )
+    allow: Annotated[
+        tuple[str, ...],
+        Meta(description="Clients whose questions are forwarded: networks, `loopback`, `private`."),
+    ] = ("loopback", "private")
     ndots: Annotated[
         int, Meta(ge=0, le=127, description="A and AAAA questions with fewer labels are refused.")
     ] = 2
@@ -232,9 +233,9 @@ class Config(Struct, frozen=True, kw_only=True):
     http: Annotated[HttpConfig, Meta(description="The HTTP API.")] = HttpConfig()
     store: Annotated[StoreConfig, Meta(description="Where registrations are kept.")] = StoreConfig()
     leases: Annotated[LeasesConfig, Meta(description="How long registrations live.")] = LeasesConfig()
-    forward: Annotated[
-        ForwardConfig, Meta(extra=UNBUILT, description="What happens to names outside the zones.")
-    ] = ForwardConfig()
+    forward: Annotated[ForwardConfig, Meta(description="What happens to names outside the zones.")] = (
+        ForwardConfig()
+    )
     node: Annotated[NodeConfig, Meta(description="This node among others.")] = NodeConfig()
     stale_after: Annotated[
         int,

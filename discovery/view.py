@@ -1,8 +1,9 @@
 """The view: everything registered, in memory, as a tree of names.
 
 Owns what is in the tree (`tree`) and its versions. Fed by `feed` with whole revisions (`restore`, then `apply`), read
-by DNS through `dns.source` and by the API. Pure: a batch is applied between two questions, so each sees one revision. Two rules make cached answers cheap to check: a change moves the `version` of every branch from the
-name up to the root, before any branch is unlinked; and a reload is applied as a diff, so what did not change stays.
+by DNS through `dns.source` and by the API. Pure: a batch is applied between two questions, so each sees one revision.
+Two rules make cached answers cheap to check: a change moves the `version` of every branch from the name up to the
+root, before any branch is unlinked; and a reload is applied as a diff, so what did not change stays.
 A name that lost all its services stays linked, empty, for its zone's `negative_grace` (a ghost): it is NODATA.
 """
 

@@ -32,9 +32,11 @@ class Prepared:
         "first",
         "flags",
         "memory",
+        "outside",
         "rcode",
         "rotating",
         "stamps",
+        "wanted",
     )
 
     def __init__(self, answer: Answer, question: Path) -> None:
@@ -50,6 +52,8 @@ class Prepared:
         self.authority = encode(answer.authority)
         self.additional = [(b"".join(encode(bundle)), len(bundle)) for bundle in answer.additional]
         self.stamps: tuple[tuple[Branch, int], ...] = answer.stamps
+        self.outside = answer.outside
+        self.wanted = answer.wanted
         self.cut = answer.cut
         parts = (*self.first, *self.rotating, *self.authority, *(bundle for bundle, _ in self.additional))
         self.memory = sum(map(len, parts)) + PART_OVERHEAD * len(parts)

@@ -16,13 +16,17 @@ class DnsCounters:
     A question is a hit of the raw cache, else of the prepared one, else a miss. `dropped` got no answer at all;
     `cut`: answers made from `dns.max_matched` services while more matched, or cut at 64 KiB over TCP; `failed`:
     SERVFAIL for an error of ours.
-    `malformed` are those that were answered FORMERR or could not be answered for being damaged.
+    `forwarded`, `forward_failed`: exchanges with other servers that brought an answer or none;
+    `forward_hits`: answers of theirs that were kept. `malformed` are those that were answered FORMERR or could not be answered for being damaged.
     """
 
     __slots__ = (
         "cut",
         "dropped",
         "failed",
+        "forward_failed",
+        "forward_hits",
+        "forwarded",
         "hits_prepared",
         "hits_raw",
         "malformed",
@@ -43,5 +47,8 @@ class DnsCounters:
         self.cut = 0
         self.dropped = 0
         self.failed = 0
+        self.forward_failed = 0
+        self.forward_hits = 0
+        self.forwarded = 0
         self.malformed = 0
         self.rcodes = [0] * RCODES

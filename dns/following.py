@@ -8,6 +8,7 @@ looked for in the store; what is not there stays a name.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from discovery.dns import wire
@@ -18,6 +19,9 @@ from discovery.dns.zone import Zones
 
 MAX_LINKS = 11
 
+Outside = Mapping[Path, Sequence[RR]]
+NOTHING: Outside = {}
+
 
 class Found(NamedTuple):
     """What services lead to. `outside`: (position of the service, TTL, name) of names that nothing resolved."""
@@ -27,9 +31,13 @@ class Found(NamedTuple):
 
 
 class Follower:
-    def __init__(self, matcher: Matcher, zones: Zones) -> None:
+    """`outside`: what other servers said of outside names; `wanted` gathers those that nobody has asked for yet."""
+
+    def __init__(self, matcher: Matcher, zones: Zones, outside: Outside) -> None:
         self._matcher = matcher
         self._zones = zones
+        self._outside = outside
+        self.wanted: dict[Path, None] = {}  # a set that keeps its order
 
     def ttl(self, record: Record) -> int:
         """min(the record's, its lease's granted TTL); the zone's where the record sets none."""
@@ -57,7 +65,10 @@ class Follower:
 
     def endpoint(self, name: Path) -> list[RR]:
         """The addresses of a target, for additional: of both families, behind the CNAMEs that lead to them."""
-        chain, found = self._resolve(name, self._behind(name))
+        match = self._behind(name)
+        if self._unknown(name, match):
+            return list(self._asked(name))
+        chain, found = self._resolve(name, match)
         if not found.addresses:
             return []
         end = chain[-1].rdata[0] if chain else name
@@ -92,12 +103,35 @@ class Follower:
             at = target
             match = self._behind(target)
             if self._unknown(target, match):
-                return chain, Found([], [(0, ttl, target)])
+                found = Found([], [(0, ttl, target)])
+                for each in self._asked(target):
+                    address = each.rdata[0]
+                    if each.rtype == wire.CNAME:
+                        chain.append(each)
+                    elif isinstance(address, bytes):
+                        found.addresses.append((address, each.ttl))
+                return chain, found
         return chain, self._flatten(match, visited, len(chain))
 
     def _unknown(self, name: Path, match: Match) -> bool:
         """Whether a name lies outside every zone and the store has no host for it either."""
         return self._zones.closest(name) is None and all(host_of(each) is None for each in match.records)
+
+    def _asked(self, name: Path) -> Sequence[RR]:
+        """What other servers said of an outside name: CNAMEs, then addresses; nothing when it has none."""
+        records = self._outside.get(name)
+        if records is None:
+            self.wanted[name] = None
+        return records or ()
+
+    def _take_over(self, records: Sequence[RR], ttl: int, seen: set[bytes], found: Found) -> None:
+        """Flattens an outside name's records."""
+        least = min((ttl, *(each.ttl for each in records if each.rtype == wire.CNAME)))
+        for each in records:
+            address = each.rdata[0]
+            if each.rtype != wire.CNAME and isinstance(address, bytes) and address not in seen:
+                seen.add(address)
+                found.addresses.append((address, min(least, each.ttl)))
 
     def _flatten(self, match: Match, visited: set[Path], links: int) -> Found:
         """The addresses of all names reachable, nearest first; a record takes the least TTL on its way.
@@ -126,6 +160,7 @@ class Follower:
                 behind = self._behind(target)
                 if self._unknown(target, behind):
                     found.outside.append((position, ttl, target))
+                    self._take_over(self._asked(target), ttl, seen, found)
                 services = list(behind.records)[: left + 1]
                 left -= len(services)
                 below.extend((position, each, min(ttl, self.ttl(each))) for each in services)

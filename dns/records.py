@@ -38,9 +38,21 @@ class Answer:
     whole or not at all.
 
     `stamps`: the branches it was made from, with the versions they had; `cut`: `max_matched` left services out.
+    `outside`: the question lies in no zone; `wanted`: outside names it would be fuller with, if somebody resolved them.
     """
 
-    __slots__ = ("additional", "authoritative", "authority", "cut", "first", "rcode", "rotating", "stamps")
+    __slots__ = (
+        "additional",
+        "authoritative",
+        "authority",
+        "cut",
+        "first",
+        "outside",
+        "rcode",
+        "rotating",
+        "stamps",
+        "wanted",
+    )
 
     def __init__(self) -> None:
         self.rcode = wire.NOERROR
@@ -51,6 +63,8 @@ class Answer:
         self.additional: list[list[RR]] = []
         self.stamps: tuple[tuple[Branch, int], ...] = ()
         self.cut = False
+        self.outside = False
+        self.wanted: tuple[Path, ...] = ()
 
     def settle(self) -> None:
         """Takes doubles out of the answer section and gives all of it the least TTL."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from typing import NamedTuple
 
 from discovery.dns import wire
 from discovery.dns.answer import MAX_MESSAGE, Body, Prepared, pack
@@ -23,6 +24,13 @@ log = logging.getLogger(__name__)
 COPIED_FLAGS = 0x7800 | wire.RD | wire.CD  # opcode; RFC 1035 section 4.1.1, RFC 4035 section 3.1.6
 # Shares of `dns.answer_cache_bytes`: most questions come over UDP, again and again with the same bytes.
 RAW_SHARE_UDP, RAW_SHARE_TCP, PREPARED_SHARE = 0.5, 0.2, 0.3
+
+
+class Deferred(NamedTuple):
+    """A question whose answer needs other servers; `prepared` is what we know without them."""
+
+    query: wire.Query
+    prepared: Prepared
 
 
 class Responder:
@@ -47,30 +55,40 @@ class Responder:
         self._raw: Cache[bytes, Body] = Cache(raw_bytes)
         self._prepared = prepared
 
-    def respond(self, packet: bytes) -> bytes | None:
-        """The whole answer, at most 65,535 bytes and over UDP never over the client's size; None: no answer."""
+    def respond(self, packet: bytes) -> bytes | Deferred | None:
+        """The whole answer, at most 65,535 bytes and over UDP never over the client's size; None: no answer.
+
+        Deferred: other servers must be asked first.
+        """
         key = packet[2:]
         entry = self._raw.entries.get(key)
         if entry is not None and entry.holds(self._source.epoch.version):
-            body = entry.content
+            kept = entry.content
             self._counters.hits_raw += 1
-            self._count(body)
-            return packet[:2] + body.turn(self._draw())
+            self._count(kept)
+            return packet[:2] + kept.turn(self._draw())
         query = wire.parse(packet)
         if query is None:
             self._counters.dropped += 1
             return None
+        body: Body | Deferred
         try:
             body = self._answer(query, key)
         except Exception:
             log.exception("an error while answering a DNS question; it was answered with SERVFAIL")
             self._counters.failed += 1
-            body = self._pack(query, _bare(wire.SERVFAIL), None)
+            body = self.pack(query, bare(wire.SERVFAIL), None)
+        if isinstance(body, Deferred):
+            return body
+        return self.finish(query, body)
+
+    def finish(self, query: wire.Query, body: Body) -> bytes:
+        """The packet to send, counted."""
         if query.rcode > 15:
             self._counters.rcodes[query.rcode] += 1
         else:
             self._count(body)
-        return packet[:2] + body.turn(self._draw())
+        return query.id.to_bytes(2, "big") + body.turn(self._draw())
 
     def _count(self, body: Body) -> None:
         counters = self._counters
@@ -81,7 +99,7 @@ class Responder:
             else:
                 counters.cut += 1
 
-    def _answer(self, query: wire.Query, key: bytes) -> Body:
+    def _answer(self, query: wire.Query, key: bytes) -> Body | Deferred:
         counters = self._counters
         source = self._source
         epoch = source.epoch.version
@@ -90,11 +108,11 @@ class Responder:
         cacheable = False
         if query.rcode:
             counters.malformed += query.rcode == wire.FORMERR
-            prepared = _bare(query.rcode)
+            prepared = bare(query.rcode)
         elif query.qclass != wire.IN:
             prepared = Prepared(self._chaos(query), wire.path_of(query.name))
         elif not source.ready:
-            prepared = _bare(wire.SERVFAIL)
+            prepared = bare(wire.SERVFAIL)
             extended_error = wire.EDE_NOT_READY
         else:
             cacheable = True
@@ -105,7 +123,9 @@ class Responder:
             else:
                 counters.misses += 1
                 prepared = self._prepare(query, epoch)
-        body = self._pack(query, prepared, extended_error)
+            if self._settings.recursive and (prepared.outside or prepared.wanted):
+                return Deferred(query, prepared)
+        body = self.pack(query, prepared, extended_error)
         if cacheable and _repeats(query):
             self._raw.put(key, body, prepared.stamps, epoch, len(key) + body.size)
         return body
@@ -124,19 +144,37 @@ class Responder:
         self._prepared.put((query.name, query.qtype), prepared, prepared.stamps, epoch, prepared.memory)
         return prepared
 
-    def _pack(self, query: wire.Query, prepared: Prepared, extended_error: int | None) -> Body:
-        settings, edns = self._settings, query.edns
-        ending = []
-        limit = wire.MIN_PAYLOAD if self._udp else MAX_MESSAGE
-        if edns is not None:
-            ending.append(wire.encode_opt(settings.payload_size, edns.do, prepared.rcode, extended_error))
-            if self._udp:
-                limit = max(limit, min(edns.payload_size, settings.payload_size))
+    def opt(self, query: wire.Query, rcode: int, extended_error: int | None) -> bytes:
+        """Our OPT for a query that had one; b"" for others."""
+        if query.edns is None:
+            return b""
+        options = b"" if extended_error is None else wire.encode_extended_error(extended_error)
+        return wire.encode_opt(self._settings.payload_size, query.edns.do, rcode, options)
+
+    def limit(self, query: wire.Query) -> int:
+        """The most bytes that the answer may have."""
+        if not self._udp:
+            return MAX_MESSAGE
+        asked = wire.MIN_PAYLOAD if query.edns is None else query.edns.payload_size
+        return max(wire.MIN_PAYLOAD, min(asked, self._settings.payload_size))
+
+    def flags(self, query: wire.Query) -> int:
+        """The header flags that a query and the configuration decide."""
+        return query.flags & COPIED_FLAGS | (wire.RA if self._settings.recursive else 0)
+
+    def pack(self, query: wire.Query, prepared: Prepared, extended_error: int | None) -> Body:
+        opt = self.opt(query, prepared.rcode, extended_error)
+        ending = [opt] if opt else []
         if prepared.rcode == wire.NOTAUTH:
             ending.append(query.tsig)
-        flags = query.flags & COPIED_FLAGS
         return pack(
-            prepared, query.question, flags, ending, limit, udp=self._udp, rotate=settings.round_robin
+            prepared,
+            query.question,
+            self.flags(query),
+            ending,
+            self.limit(query),
+            udp=self._udp,
+            rotate=self._settings.round_robin,
         )
 
     def _chaos(self, query: wire.Query) -> Answer:
@@ -151,7 +189,8 @@ class Responder:
         return answer
 
 
-def _bare(rcode: int) -> Prepared:
+def bare(rcode: int) -> Prepared:
+    """An answer that is a response code and nothing else."""
     answer = Answer()
     answer.rcode = rcode
     return Prepared(answer, ())

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from discovery.dns import wire
-from discovery.dns.following import Follower
+from discovery.dns.following import NOTHING, Follower, Outside
 from discovery.dns.matching import Match, Matcher
 from discovery.dns.records import RR, Answer, Node, bundles, host_of, number, rrsets
 from discovery.dns.source import Path, Record, Source
@@ -27,7 +27,10 @@ AT_APEX = frozenset((wire.A, wire.AAAA, wire.SRV, wire.TXT, wire.MX))  # answere
 
 
 class Settings(msgspec.Struct, frozen=True):
-    """What answering is configured with. `chaos`: texts of class CH by lower-case name; empty switches them off."""
+    """What answering is configured with. `chaos`: texts of class CH by lower-case name; empty switches them off.
+
+    `recursive`: what lies outside the zones is asked of other servers (RA is set, and such questions are deferred).
+    """
 
     zones: Zones
     node: Node
@@ -35,11 +38,17 @@ class Settings(msgspec.Struct, frozen=True):
     round_robin: bool = True
     payload_size: int = 1232
     chaos: dict[bytes, bytes] = {}
+    recursive: bool = False
 
 
-def synthesize(path: Path, qtype: int, source: Source, settings: Settings) -> Answer:
-    """The answer to a question of class IN. Total: every name and type has one."""
-    synthesis = _Synthesis(path, qtype, source, settings)
+def synthesize(
+    path: Path, qtype: int, source: Source, settings: Settings, outside: Outside = NOTHING
+) -> Answer:
+    """The answer to a question of class IN. Total: every name and type has one.
+
+    `outside`: the records of outside names, where other servers were asked for them.
+    """
+    synthesis = _Synthesis(path, qtype, source, settings, outside)
     answer = synthesis.answer
     if qtype in TRANSFERS:
         answer.rcode = wire.REFUSED
@@ -49,6 +58,7 @@ def synthesize(path: Path, qtype: int, source: Source, settings: Settings) -> An
         synthesis.respond()
     answer.stamps = tuple(synthesis.matcher.stamps.items())
     answer.cut = synthesis.matcher.cut
+    answer.wanted = tuple(synthesis.follower.wanted)
     if source.stale:
         answer.limit_ttl(STALE_TTL)
     return answer
@@ -57,18 +67,19 @@ def synthesize(path: Path, qtype: int, source: Source, settings: Settings) -> An
 class _Synthesis:
     """One question. `owner` is the question's name; what it is answered from may stand elsewhere."""
 
-    def __init__(self, path: Path, qtype: int, source: Source, settings: Settings) -> None:
+    def __init__(self, path: Path, qtype: int, source: Source, settings: Settings, outside: Outside) -> None:
         self.owner = path
         self.qtype = qtype
         self.source = source
         self.zones = settings.zones
         self.matcher = Matcher(source, settings.zones, settings.node, settings.max_matched)
-        self.follower = Follower(self.matcher, settings.zones)
+        self.follower = Follower(self.matcher, settings.zones, outside)
         self.answer = Answer()
 
     def respond(self) -> None:
         zone = self.zones.closest(self.owner)
         if zone is None:
+            self.answer.outside = True
             if self.qtype != wire.PTR or not self._stored_ptr():
                 self.answer.rcode = wire.REFUSED
             return

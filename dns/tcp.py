@@ -14,7 +14,8 @@ from typing import cast
 
 from discovery.dns import query_log
 from discovery.dns.counters import DnsCounters
-from discovery.dns.responder import Responder
+from discovery.dns.deferred import DeferredResponder
+from discovery.dns.responder import Deferred, Responder
 
 IDLE = 15.0  # seconds; RFC 7766 section 6.2.3 wants seconds, not minutes
 SWEEP = 1.0  # seconds between looks for idle connections
@@ -26,10 +27,16 @@ class TcpListener:
     """Serves the listening socket it is given. `clock` counts seconds and never goes back."""
 
     def __init__(
-        self, sock: socket.socket, responder: Responder, counters: DnsCounters, clock: Callable[[], float]
+        self,
+        sock: socket.socket,
+        responder: Responder,
+        deferred: DeferredResponder,
+        counters: DnsCounters,
+        clock: Callable[[], float],
     ) -> None:
         self._sock = sock
         self._responder = responder
+        self._deferred = deferred
         self._counters = counters
         self._clock = clock
         self._server: asyncio.Server | None = None
@@ -56,7 +63,7 @@ class TcpListener:
             connection.close()
 
     def _connection(self) -> _Connection:
-        return _Connection(self.connections, self._responder, self._counters, self._clock)
+        return _Connection(self.connections, self._responder, self._deferred, self._counters, self._clock)
 
     def _sweep(self) -> None:
         self._sweeper = asyncio.get_running_loop().call_later(SWEEP, self._sweep)
@@ -75,17 +82,20 @@ class _Connection(asyncio.Protocol):
         self,
         connections: set[_Connection],
         responder: Responder,
+        deferred: DeferredResponder,
         counters: DnsCounters,
         clock: Callable[[], float],
     ) -> None:
         self._connections = connections
         self._responder = responder
+        self._deferred = deferred
         self._counters = counters
         self._clock = clock
         self._transport: asyncio.Transport | None = None
         self._buffer = b""
         self._paused = False
-        self._ended = False
+        self._awaited = 0  # answers that other servers are asked for
+        self._ended = False  # the client has sent all it will
         self.active = clock()  # when the last whole query came
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -104,9 +114,9 @@ class _Connection(asyncio.Protocol):
         self._respond()
 
     def eof_received(self) -> bool:
-        """A half-closed client still gets its answers."""
+        """A half-closed client still gets its answers: the end is only read when all before it is read."""
         self._ended = True
-        if not self._paused:
+        if not self._awaited:
             self.close()
         return True
 
@@ -119,11 +129,7 @@ class _Connection(asyncio.Protocol):
         self._paused = False
         assert self._transport is not None
         self._respond()
-        if self._paused or self._transport.is_closing():
-            return
-        if self._ended:
-            self.close()
-        else:
+        if not self._paused and not self._transport.is_closing():
             self._transport.resume_reading()
 
     def close(self) -> None:
@@ -151,13 +157,15 @@ class _Connection(asyncio.Protocol):
             end = at + 2 + length
             if end > size:
                 break
-            answer = respond(buffer[at + 2 : end])
-            if logging:
-                query_log.write(
-                    buffer[at + 2 : end], answer, "tcp", self._transport.get_extra_info("peername")[0]
-                )
+            packet = buffer[at + 2 : end]
+            answer = respond(packet)
             at = end
             count += 1
+            if isinstance(answer, Deferred):
+                self._defer(answer, packet)
+                continue
+            if logging:
+                query_log.write(packet, answer, "tcp", self._client)
             if answer is not None:
                 answers += (len(answer).to_bytes(2, "big"), answer)
                 pending += len(answer)
@@ -171,6 +179,27 @@ class _Connection(asyncio.Protocol):
             self._write(answers)
         if closing:
             self.close()
+
+    def _defer(self, deferred: Deferred, packet: bytes) -> None:
+        """Writes the answer when other servers have been asked; later questions need not wait for it."""
+
+        def write(task: asyncio.Task[bytes]) -> None:
+            self._awaited -= 1
+            if not task.cancelled():
+                answer = task.result()
+                if query_log.is_on():
+                    query_log.write(packet, answer, "tcp", self._client)
+                self._write([len(answer).to_bytes(2, "big"), answer])
+            if self._ended and not self._awaited:
+                self.close()
+
+        self._awaited += 1
+        self._deferred.start(deferred, self._client).add_done_callback(write)
+
+    @property
+    def _client(self) -> str:
+        assert self._transport is not None
+        return str(self._transport.get_extra_info("peername")[0])
 
     def _write(self, answers: list[bytes]) -> None:
         assert self._transport is not None

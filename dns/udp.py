@@ -12,7 +12,8 @@ import socket
 
 from discovery.dns import query_log
 from discovery.dns.counters import DnsCounters
-from discovery.dns.responder import Responder
+from discovery.dns.deferred import DeferredResponder
+from discovery.dns.responder import Deferred, Responder
 
 BATCH = 64  # datagrams a wake-up, so that HTTP and leases get their turn within a millisecond
 MAX_QUERY = 4096  # bytes; a longer one is cut and so malformed
@@ -21,10 +22,17 @@ BUFFER = 4 << 20  # bytes in the kernel for bursts while the loop is busy elsewh
 
 
 class UdpListener:
-    def __init__(self, sock: socket.socket, responder: Responder, counters: DnsCounters) -> None:
+    def __init__(
+        self,
+        sock: socket.socket,
+        responder: Responder,
+        deferred: DeferredResponder,
+        counters: DnsCounters,
+    ) -> None:
         """Takes over a bound, non-blocking datagram socket."""
         self._sock = sock
         self._responder = responder
+        self._deferred = deferred
         self._counters = counters
         _enlarge(sock)
 
@@ -51,6 +59,9 @@ class UdpListener:
             for count in range(1, BATCH + 1):  # noqa: B007  # used below
                 packet, client = receive(MAX_QUERY)
                 answer = respond(packet)
+                if isinstance(answer, Deferred):
+                    self._defer(answer, packet, client)
+                    continue
                 if logging:
                     query_log.write(packet, answer, "udp", client[0])
                 if answer is not None:
@@ -63,6 +74,21 @@ class UdpListener:
         except OSError:  # an ICMP error left on the socket by an earlier answer
             count -= 1
         self._counters.queries_udp += count
+
+    def _defer(self, deferred: Deferred, packet: bytes, client: tuple[str, int]) -> None:
+        """Sends the answer when other servers have been asked."""
+
+        def send(task: asyncio.Task[bytes]) -> None:
+            if task.cancelled() or self._sock.fileno() < 0:
+                return
+            if query_log.is_on():
+                query_log.write(packet, task.result(), "udp", client[0])
+            try:
+                self._sock.sendto(task.result(), client)
+            except OSError:  # as for any other answer
+                self._counters.dropped += 1
+
+        self._deferred.start(deferred, client[0]).add_done_callback(send)
 
 
 def _enlarge(sock: socket.socket) -> None:

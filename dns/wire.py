@@ -23,7 +23,7 @@ BADKEY = 17  # in a TSIG record (RFC 8945 section 3)
 # Header flags.
 QR, AA, TC, RD, RA, CD = 0x8000, 0x0400, 0x0200, 0x0100, 0x0080, 0x0010
 # Extended errors (RFC 8914).
-EDE_STALE_ANSWER, EDE_NOT_READY = 3, 14
+EDE_STALE_ANSWER, EDE_NOT_READY, EDE_PROHIBITED, EDE_NO_REACHABLE_AUTHORITY = 3, 14, 18, 22
 OPTION_COOKIE, OPTION_EDE = 10, 15
 
 HEADER_SIZE = 12
@@ -130,7 +130,7 @@ def _read_records(packet: bytes, at: int, counts: Sequence[int], query: Query) -
     for section, count in enumerate(counts):
         for number in range(1, count + 1):
             start = at
-            at = _skip_name(packet, at)
+            at = skip_name(packet, at)
             if at + 10 > size:
                 raise FormatError("a record is cut off")
             rtype, rclass, ttl, length = _FIXED.unpack_from(packet, at)
@@ -152,7 +152,7 @@ def _read_records(packet: bytes, at: int, counts: Sequence[int], query: Query) -
         raise FormatError("bytes behind the last record")
 
 
-def _skip_name(packet: bytes, at: int) -> int:
+def skip_name(packet: bytes, at: int) -> int:
     size = len(packet)
     start = at
     while at < size:
@@ -184,7 +184,7 @@ def _check_options(options: bytes) -> None:
 
 def _bad_key(owner: bytes, rdata: bytes, ident: int) -> bytes:
     """The unsigned TSIG record that says the key is unknown (RFC 8945 sections 4.2 and 5.3.2)."""
-    at = _skip_name(rdata, 0)
+    at = skip_name(rdata, 0)
     algorithm, times, length = rdata[:at], rdata[at : at + 8], int.from_bytes(rdata[at + 8 : at + 10], "big")
     other = at + 10 + length + 4  # behind the MAC, the original id and the error
     if other + 2 > len(rdata) or other + 2 + int.from_bytes(rdata[other : other + 2], "big") != len(rdata):
@@ -254,12 +254,16 @@ def encode_strings(text: bytes) -> bytes:
     )
 
 
-def encode_opt(payload_size: int, do: bool, rcode: int = 0, extended_error: int | None = None) -> bytes:
-    """Our OPT: version 0, the upper bits of `rcode`, DO as asked, at most one extended error (RFC 8914)."""
-    option = (
-        b""
-        if extended_error is None
-        else OPTION_EDE.to_bytes(2, "big") + b"\0\2" + extended_error.to_bytes(2, "big")
-    )
+def encode_opt(payload_size: int, do: bool, rcode: int = 0, options: bytes = b"") -> bytes:
+    """Our OPT: version 0, the upper bits of `rcode`, DO as asked, the options as they are."""
     ttl = rcode >> 4 << 24 | (0x8000 if do else 0)
-    return b"\0" + _FIXED.pack(OPT, payload_size, ttl, len(option)) + option
+    return b"\0" + _FIXED.pack(OPT, payload_size, ttl, len(options)) + options
+
+
+def encode_option(code: int, content: bytes) -> bytes:
+    return _TWO.pack(code, len(content)) + content
+
+
+def encode_extended_error(code: int) -> bytes:
+    """An extended error as an option (RFC 8914 section 2), without text."""
+    return encode_option(OPTION_EDE, code.to_bytes(2, "big"))

@@ -48,6 +48,7 @@ class Zones:
 
     def __init__(self, zones: Sequence[Zone]) -> None:
         self.first = zones[0]
+        self.all = tuple(zones)
         self._by_apex = {zone.apex: zone for zone in reversed(zones)}
         self._longest = max(len(zone.apex) for zone in zones)
 

@@ -14,7 +14,7 @@ import logging
 import math
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import TypeVar
@@ -26,12 +26,15 @@ from discovery.kv.contract import (
     Lease,
     LeaseNotFound,
     Op,
+    Put,
+    Range,
     RangeResult,
     Status,
     TxnResult,
     Unavailable,
     WatchBatch,
 )
+from discovery.kv.group import Write, WriteGroup
 from discovery.kv.lane import Lane
 from discovery.kv.leases import TICK, LeaseWheel
 from discovery.kv.requests import check_key, check_lease_id, check_range, check_ttl, check_txn
@@ -46,7 +49,7 @@ from discovery.kv.sqlite_file import (
     translate,
 )
 from discovery.kv.watchers import Watches
-from discovery.kv.writer import WriteGroup, Writer
+from discovery.kv.writer import Writer
 
 EXPIRY_CHUNK = 200
 """Leases that end in one transaction: about 2 ms, and other writes take their turn between two of them."""
@@ -157,17 +160,22 @@ class EmbeddedStore:
     async def put(self, key: bytes, value: bytes, *, lease: int = 0) -> int:
         check_key(key)
         check_lease_id(lease)
-        return await self._write(lambda group: group.put(key, value, lease))
+        return await self._write(lambda group: group.put(key, value, lease), (key,), (lease,))
 
     async def delete(self, key: bytes, end: bytes = b"") -> tuple[int, int]:
         check_range(key, end)
-        return await self._write(lambda group: group.delete(key, end))
+        return await self._write(lambda group: group.delete(key, end), () if end else (key,))
 
     async def txn(
         self, when: Sequence[Compare], then: Sequence[Op], otherwise: Sequence[Op] = (), *, grant_ttl: int = 0
     ) -> TxnResult:
         check_txn(when, then, otherwise, grant_ttl)
-        return await self._write(lambda group: group.txn(when, then, otherwise, grant_ttl))
+        ops = [op for op in (*then, *otherwise) if not isinstance(op, Range)]
+        keys = {compare.key for compare in when} | {op.key for op in ops if isinstance(op, Put) or not op.end}
+        leases = {op.lease for op in ops if isinstance(op, Put)}
+        return await self._write(
+            lambda group: group.txn(when, then, otherwise, grant_ttl), keys, leases, grants=grant_ttl > 0
+        )
 
     # ---------------------------------------------------------------- watches
 
@@ -182,7 +190,7 @@ class EmbeddedStore:
     async def lease_grant(self, ttl: int, lease_id: int = 0) -> Lease:
         check_ttl(ttl)
         check_lease_id(lease_id)
-        return await self._write(lambda group: group.grant(ttl, lease_id))
+        return await self._write(lambda group: group.grant(ttl, lease_id), (), (lease_id,), grants=not lease_id)
 
     async def lease_keepalive(self, lease_id: int) -> int:
         self._need_open()
@@ -194,7 +202,7 @@ class EmbeddedStore:
         return [lease_id for lease_id in lease_ids if not keepalive(lease_id, now)]
 
     async def lease_revoke(self, lease_id: int) -> None:
-        await self._write(lambda group: group.revoke(lease_id))
+        await self._write(lambda group: group.revoke(lease_id), (), (lease_id,))
 
     async def lease_ttl(self, lease_id: int) -> tuple[int, int]:
         self._need_open()
@@ -272,9 +280,17 @@ class EmbeddedStore:
                 self._wheel.revoke(lease.id)
         self._watches.publish(group.batches, group.revision, group.compact_revision)
 
-    async def _write(self, job: Callable[[WriteGroup], T]) -> T:
+    async def _write(
+        self,
+        job: Callable[[WriteGroup], T],
+        keys: Collection[bytes] = (),
+        leases: Collection[int] = (),
+        *,
+        grants: bool = False,
+    ) -> T:
+        """`keys`, `leases`, `grants`: what the job is going to look at, and whether it wants a new lease's id."""
         self._need_open()
-        return await self._writes.do(job)
+        return await self._writes.do(Write(job, keys, leases, grants=grants))
 
     async def _read(self, job: Callable[[ReadView], T]) -> T:
         self._need_open()

@@ -25,6 +25,9 @@ HISTORY_REVISIONS = 5_000
 
 MAX_LIMIT = (1 << 62) - 1
 
+# The keys of leases, given as a JSON list of ids. `lease <> 0` is what lets SQLite use the partial index.
+LEASE_KEYS = "FROM kv WHERE lease IN (SELECT value FROM json_each(?)) AND lease <> 0"
+
 
 def where_range(key: bytes, end: bytes) -> tuple[str, tuple[bytes, ...]]:
     """The SQL condition, and its parameters, of the keys in `[key, end)`."""
@@ -52,12 +55,6 @@ def select_range(
     return RangeResult(revision, [KV(*row) for row in rows], more)
 
 
-def select_lease_keys(connection: sqlite3.Connection, lease_id: int) -> list[bytes]:
-    # `lease <> 0` is what lets SQLite use the partial index
-    rows = connection.execute("SELECT key FROM kv WHERE lease = ? AND lease <> 0 ORDER BY key", (lease_id,))
-    return [row[0] for row in rows]
-
-
 def deleted(key: bytes, revision: int) -> Event:
     return Event(KV(key, b"", 0, revision, 0, 0), True)
 
@@ -73,7 +70,9 @@ class ReadView:
         return select_range(self.connection, self.revision, key, end, limit, keys_only)
 
     def lease_keys(self, lease_id: int) -> list[bytes]:
-        return select_lease_keys(self.connection, lease_id)
+        """In byte order."""
+        found = self.connection.execute(f"SELECT key {LEASE_KEYS} ORDER BY key", (f"[{lease_id}]",))  # noqa: S608
+        return [row[0] for row in found]
 
     def pages(self) -> tuple[int, int, int]:
         """(bytes a page, pages in the file, pages free in it)"""

@@ -10,21 +10,27 @@ OUT = "www.example.com"
 
 
 def test_a_bare_alias_is_a_cname_and_what_it_leads_to() -> None:
-    world = World({"www": {"host": "web.d.test."}, "1.web": {"host": "10.0.0.1"}, "2.web": {"host": "10.0.0.2"}})
+    world = World(
+        {"www": {"host": "web.d.test."}, "1.web": {"host": "10.0.0.1"}, "2.web": {"host": "10.0.0.2"}}
+    )
     assert world.says("www", "A") == ["www 5 CNAME web", "web 5 A 10.0.0.1", "web 5 A 10.0.0.2"]
     assert world.says("www", "AAAA") == ["NODATA"]
     assert world.says("www", "SRV") == ["www 5 SRV 10 100 0 web"]
 
 
 @pytest.mark.parametrize(
-    "more", [{"port": 80}, {"text": "t"}, {"mail": True}, {"meta": {"a": "b"}}], ids=lambda more: next(iter(more))
+    "more",
+    [{"port": 80}, {"text": "t"}, {"mail": True}, {"meta": {"a": "b"}}],
+    ids=lambda more: next(iter(more)),
 )
 def test_a_service_with_more_than_a_host_is_flattened(more: dict[str, object]) -> None:
     world = World({"www": {"host": "web.d.test.", **more}, "1.web": {"host": "10.0.0.1"}})
     assert world.says("www", "A") == ["www 5 A 10.0.0.1"]
 
 
-@pytest.mark.parametrize("more", [{"ttl": 5}, {"weight": 3}, {"tags": ["a"]}, {"group": "g"}, {"priority": 1}])
+@pytest.mark.parametrize(
+    "more", [{"ttl": 5}, {"weight": 3}, {"tags": ["a"]}, {"group": "g"}, {"priority": 1}]
+)
 def test_other_fields_leave_it_bare(more: dict[str, object]) -> None:
     world = World({"www": {"host": "web.d.test.", **more}, "1.web": {"host": "10.0.0.1"}})
     assert world.says("www", "A") == ["www 5 CNAME web", "web 5 A 10.0.0.1"]
@@ -54,7 +60,12 @@ def test_the_order_of_a_chain_is_every_cname_before_its_target() -> None:
             "e": {"host": "10.0.0.1"},
         }
     )
-    assert world.says("a", "A") == ["a 5 CNAME b", "b 5 CNAME c.other.", "c.other. 5 CNAME e", "e 5 A 10.0.0.1"]
+    assert world.says("a", "A") == [
+        "a 5 CNAME b",
+        "b 5 CNAME c.other.",
+        "c.other. 5 CNAME e",
+        "e 5 A 10.0.0.1",
+    ]
 
 
 def chain(links: int) -> dict[str, object]:
@@ -144,7 +155,10 @@ def test_an_outside_name_of_which_the_store_has_only_text_is_unknown() -> None:
 
 
 def test_outside_names_give_a_lone_cname_only_when_nothing_leads_to_an_address_of_either_family() -> None:
-    stored = {"2.a": {"host": "b.example.com", "ttl": 5}, "1.a": {"host": "z.example.com", "ttl": 90, "port": 1}}
+    stored = {
+        "2.a": {"host": "b.example.com", "ttl": 5},
+        "1.a": {"host": "z.example.com", "ttl": 90, "port": 1},
+    }
     assert World(stored).says("a", "A") == ["a 90 CNAME z.example.com."]
     assert World(stored | {"3.a": {"host": "10.0.0.1"}}).says("a", "A") == ["a 5 A 10.0.0.1"]
     assert World(stored | {"3.a": {"host": "10.0.0.1"}}).says("a", "AAAA") == ["NODATA"]
@@ -189,7 +203,9 @@ def test_a_host_may_be_a_tag() -> None:
 
 
 def test_a_host_that_is_a_named_port_has_no_address() -> None:
-    world = World({"a": {"host": "_http._tcp.web.d.test"}, "1.web": {"host": "10.0.0.1", "ports": {"http": 1}}})
+    world = World(
+        {"a": {"host": "_http._tcp.web.d.test"}, "1.web": {"host": "10.0.0.1", "ports": {"http": 1}}}
+    )
     assert world.says("_http._tcp.web", "A") == ["NODATA"]
     assert world.says("a", "A") == ["NODATA"]
     assert world.adds("a", "SRV") == []

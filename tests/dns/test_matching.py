@@ -40,7 +40,9 @@ def test_matching_goes_by_whole_labels() -> None:
 
 
 def test_keys_and_questions_match_without_regard_to_case() -> None:
-    world = World({"/skydns/test/D/Web/1": {"host": "10.0.0.1"}, "/skydns/test/d/wEB/1": {"host": "10.0.0.2"}})
+    world = World(
+        {"/skydns/test/D/Web/1": {"host": "10.0.0.1"}, "/skydns/test/d/wEB/1": {"host": "10.0.0.2"}}
+    )
     assert addresses(world, "weB") == ["10.0.0.1", "10.0.0.2"]
     assert world.says("1.WEB", "A") == ["1.WEB 5 A 10.0.0.1", "1.WEB 5 A 10.0.0.2"]
 
@@ -319,7 +321,9 @@ def test_groups_are_applied_after_max_matched() -> None:
 
 
 def test_max_matched_counts_after_every_tag() -> None:
-    stored = {f"{n}.web": {"host": f"10.0.0.{n}", "tags": ["a", "b"] if n > 7 else ["a"]} for n in range(1, 10)}
+    stored = {
+        f"{n}.web": {"host": f"10.0.0.{n}", "tags": ["a", "b"] if n > 7 else ["a"]} for n in range(1, 10)
+    }
     world = World(stored, max_matched=2)
     assert addresses(world, "b.tag.a.tag.web") == ["10.0.0.8", "10.0.0.9"]
     assert world.counters.cut == 0

@@ -156,7 +156,9 @@ def test_inside_targets_bring_addresses_and_aliases_and_outside_ones_nothing() -
 
 
 def test_additional_follows_an_alias_back_to_the_question() -> None:
-    world = World({"1.web": {"host": "www.d.test"}, "2.web": {"host": "10.0.0.2"}, "www": {"host": "web.d.test"}})
+    world = World(
+        {"1.web": {"host": "www.d.test"}, "2.web": {"host": "10.0.0.2"}, "www": {"host": "web.d.test"}}
+    )
     assert world.adds("web", "SRV") == ["www 5 CNAME web", "web 5 A 10.0.0.2", "2.web 5 A 10.0.0.2"]
 
 
@@ -371,7 +373,9 @@ def test_an_unreadable_value_makes_its_name_exist_and_spoils_nothing() -> None:
 
 
 def test_a_key_that_is_no_name_makes_no_name_exist() -> None:
-    world = World({"/skydns/test/d//web": {"host": "10.0.0.1"}, f"/skydns/test/d/{'x' * 64}/web": {"text": "a"}})
+    world = World(
+        {"/skydns/test/d//web": {"host": "10.0.0.1"}, f"/skydns/test/d/{'x' * 64}/web": {"text": "a"}}
+    )
     assert len(world.view.unreadable) == 2
     assert world.says("web", "A") == ["NXDOMAIN"]
 
@@ -521,11 +525,15 @@ def test_names_above_an_address_are_empty_non_terminals_and_below_it_there_is_no
     assert world.says("1.0.0.10.in-addr.arpa.", "A") == ["NODATA"]
     assert world.says("1.10.in-addr.arpa.", "PTR") == ["NXDOMAIN"]
     assert world.says("x.1.0.0.10.in-addr.arpa.", "PTR") == ["NXDOMAIN"]
-    assert world.says("10.in-addr.arpa.", "SOA")[0].startswith("10.in-addr.arpa. 5 SOA ns.dns.10.in-addr.arpa. ")
+    assert world.says("10.in-addr.arpa.", "SOA")[0].startswith(
+        "10.in-addr.arpa. 5 SOA ns.dns.10.in-addr.arpa. "
+    )
 
 
 def test_at_most_eight_ptr_in_key_order() -> None:
-    world = World({f"{n}.web": {"host": "10.0.0.1"} for n in range(9, 0, -1)}, zones=[Zone(apex=APEX), REVERSE])
+    world = World(
+        {f"{n}.web": {"host": "10.0.0.1"} for n in range(9, 0, -1)}, zones=[Zone(apex=APEX), REVERSE]
+    )
     assert world.says("1.0.0.10.in-addr.arpa.", "PTR") == [
         f"1.0.0.10.in-addr.arpa. 5 PTR {n}.web" for n in range(1, 9)
     ]
@@ -561,7 +569,9 @@ def test_exactly_max_matched_is_not_cut() -> None:
 
 
 def test_a_stale_view_answers_with_at_most_30_seconds() -> None:
-    world = World({"1.web": {"host": "10.0.0.1", "ttl": 300}}, zones=[Zone(apex=APEX, ttl=300, negative_ttl=300)])
+    world = World(
+        {"1.web": {"host": "10.0.0.1", "ttl": 300}}, zones=[Zone(apex=APEX, ttl=300, negative_ttl=300)]
+    )
     world.view.stale = True
     world.view.new_epoch()
     assert world.says("web", "A") == ["web 30 A 10.0.0.1"]

@@ -11,7 +11,9 @@ import pytest
 
 from discovery.kv.contract import InvalidRequest, Unavailable
 from discovery.kv.sqlite_file import close_writer, connect_writer, read_meta
-from discovery.kv.writer import LOG_ROWS, TRIM_ROWS, WriteGroup, Writer
+from discovery.kv.group import TRIM_ROWS, WriteGroup
+from discovery.kv.pending import SIZES
+from discovery.kv.writer import Writer
 
 
 @pytest.fixture
@@ -38,7 +40,7 @@ def count(connection: sqlite3.Connection, table: str) -> int:
 def test_a_group_is_one_transaction_and_each_job_a_revision(
     connection: sqlite3.Connection, writer: Writer, published: list[WriteGroup]
 ) -> None:
-    numbers = range(LOG_ROWS * 2 + 3)
+    numbers = range(SIZES[-1] * 2 + 3)
     answers = writer.run([partial(WriteGroup.put, key=b"%d" % n, value=b"", lease=0) for n in numbers])
     assert list(answers.results) == [n + 2 for n in numbers]
     assert answers.publish is not None

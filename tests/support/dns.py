@@ -17,6 +17,8 @@ from discovery import names
 from discovery.dns.answer import Prepared
 from discovery.dns.cache import Cache
 from discovery.dns.counters import DnsCounters
+from discovery.dns.deferred import DeferredResponder
+from discovery.dns.forward import Forwarder, Routes
 from discovery.dns.records import Node
 from discovery.dns.responder import Responder
 from discovery.dns.synthesis import Settings
@@ -95,6 +97,11 @@ class World:
             prepared=prepared,
         )
 
+    def deferred(self, responder: Responder) -> DeferredResponder:
+        """Without servers to forward to, as listeners want it."""
+        forwarder = Forwarder(Routes(), self.view, self.settings.zones, self.counters, lambda: 0.0)
+        return DeferredResponder(responder, forwarder, self.view, self.settings)
+
     def put(self, name: str, content: object, lease: int = 0) -> None:
         self.revision += 1
         self.view.apply([Event(kv(name, content, self.revision, lease))], self.revision, self.now)
@@ -127,7 +134,9 @@ def full(name: str) -> str:
 def query(
     name: str, rtype: str, *, edns: bool = False, payload: int = 1232, rclass: str = "IN"
 ) -> dns.message.Message:
-    message = dns.message.make_query(full(name), rtype, rclass, use_edns=0 if edns else False, payload=payload)
+    message = dns.message.make_query(
+        full(name), rtype, rclass, use_edns=0 if edns else False, payload=payload
+    )
     message.id = 4711
     return message
 
@@ -137,7 +146,7 @@ def ask(
 ) -> dns.message.Message:
     question = query(name, rtype, edns=edns, payload=payload)
     answer = responder.respond(question.to_wire())
-    assert answer is not None
+    assert isinstance(answer, bytes)
     response = dns.message.from_wire(answer, one_rr_per_rrset=True)
     assert question.is_response(response), response
     return response

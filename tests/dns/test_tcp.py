@@ -1,0 +1,257 @@
+"""DNS over TCP on real sockets: frames however split, many in flight, and clients that behave badly."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import dns.message
+import pytest
+
+from discovery.dns import tcp
+from discovery.dns.tcp import HIGH_WATER, IDLE, TcpListener
+from tests.support.clock import FakeClock
+from tests.support.dns import World, query
+
+WEB: dict[str, object] = {"1.web": {"host": "10.0.0.1"}}
+BIG: dict[str, object] = {f"{n}.big": {"host": f"10.0.{n >> 8}.{n & 255}"} for n in range(4000)}
+
+
+def frame(name: str = "web", ident: int = 4711) -> bytes:
+    packet = ident.to_bytes(2, "big") + query(name, "A").to_wire()[2:]
+    return len(packet).to_bytes(2, "big") + packet
+
+
+class Client:
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
+        self.writer = writer
+
+    async def answer(self) -> bytes:
+        length = int.from_bytes(await asyncio.wait_for(self.reader.readexactly(2), 10), "big")
+        return await asyncio.wait_for(self.reader.readexactly(length), 10)
+
+    async def ident(self) -> int:
+        return int.from_bytes((await self.answer())[:2], "big")
+
+    async def at_end(self) -> bool:
+        """Whether the server closes now, without a further byte."""
+        try:
+            return await asyncio.wait_for(self.reader.read(1), 10) == b""
+        except ConnectionResetError:
+            return True
+
+
+class Served:
+    def __init__(self, listener: TcpListener, world: World, clock: FakeClock) -> None:
+        self.listener = listener
+        self.world = world
+        self.clock = clock
+        self._clients: list[Client] = []
+
+    async def client(self, buffer: int = 0) -> Client:
+        """`buffer`: bytes of the receive buffers in the kernel and here, to stop the server soon."""
+        if not buffer:
+            client = Client(*await asyncio.open_connection(*self.listener.address))
+        else:
+            sock = socket.socket()
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
+            sock.setblocking(False)
+            await asyncio.get_running_loop().sock_connect(sock, self.listener.address)
+            client = Client(*await asyncio.open_connection(sock=sock, limit=buffer))
+        self._clients.append(client)
+        return client
+
+    async def close(self) -> None:
+        for client in self._clients:
+            client.writer.transport.abort()
+        await self.listener.close()
+        for connection in list(self.listener.connections):
+            connection.abort()
+        await until(lambda: not self.listener.connections)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Turns the loop until the condition holds, for at most 10 s."""
+    async with asyncio.timeout(10):
+        while not condition():  # noqa: ASYNC110  # the code under test has no event to wait for
+            await asyncio.sleep(0)
+
+
+@asynccontextmanager
+async def serving(stored: dict[str, object]) -> AsyncIterator[Served]:
+    world = World(stored)
+    clock = FakeClock()
+    sock = socket.create_server(("127.0.0.1", 0))
+    listener = TcpListener(sock, world.tcp, world.deferred(world.tcp), world.counters, clock)
+    await listener.start()
+    served = Served(listener, world, clock)
+    try:
+        yield served
+    finally:
+        await served.close()
+
+
+async def test_a_question_is_answered_and_the_connection_stays() -> None:
+    async with serving(WEB) as served:
+        client = await served.client()
+        for ident in (1, 2, 3):
+            client.writer.write(frame(ident=ident))
+            response = dns.message.from_wire(await client.answer())
+            assert response.id == ident
+            assert response.answer[0].to_text() == "web.d.test. 5 IN A 10.0.0.1"
+        assert served.world.counters.queries_tcp == 3
+
+
+async def test_frames_split_byte_by_byte() -> None:
+    async with serving(WEB) as served:
+        client = await served.client()
+        raw = client.writer.get_extra_info("socket")
+        raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for byte in frame(ident=1) + frame(ident=2):
+            client.writer.write(bytes((byte,)))
+            await client.writer.drain()
+            await asyncio.sleep(0)
+        assert [await client.ident() for _ in range(2)] == [1, 2]
+
+
+@pytest.mark.parametrize("cut", range(1, 36, 5))
+async def test_a_frame_cut_anywhere_waits_for_the_rest(cut: int) -> None:
+    async with serving(WEB) as served:
+        client = await served.client()
+        client.writer.write(frame(ident=1) + frame(ident=2)[:cut])
+        assert await client.ident() == 1
+        client.writer.write(frame(ident=2)[cut:])
+        assert await client.ident() == 2
+
+
+async def test_a_hundred_queries_in_one_write() -> None:
+    async with serving(WEB) as served:
+        client = await served.client()
+        client.writer.write(b"".join(frame(ident=ident) for ident in range(100)))
+        assert [await client.ident() for _ in range(100)] == list(range(100))
+
+
+async def test_a_half_closed_client_is_still_answered_then_closed() -> None:
+    async with serving(WEB) as served:
+        client = await served.client()
+        client.writer.write(frame(ident=1) + frame(ident=2) + frame()[:9])
+        client.writer.write_eof()
+        assert [await client.ident() for _ in range(2)] == [1, 2]
+        assert await client.at_end()
+
+
+async def test_a_half_closed_client_gets_all_its_large_answers() -> None:
+    """More than fits into any buffer: the server pauses many times on the way."""
+    async with serving(BIG) as served:
+        client = await served.client(buffer=4096)
+        client.writer.write(b"".join(frame("big", ident) for ident in range(150)))
+        client.writer.write_eof()
+        await until(lambda: any(each._paused for each in served.listener.connections))
+        assert [await client.ident() for _ in range(150)] == list(range(150))
+        assert await client.at_end()
+
+
+async def test_length_zero_closes_after_the_answers_before_it() -> None:
+    async with serving(WEB) as served:
+        client = await served.client()
+        client.writer.write(frame(ident=1) + b"\0\0" + frame(ident=2))
+        assert await client.ident() == 1
+        assert await client.at_end()
+        assert served.world.counters.queries_tcp == 1
+
+
+async def test_silence_for_a_response_and_the_connection_stays() -> None:
+    async with serving(WEB) as served:
+        client = await served.client()
+        junk = b"\0\1\x80\0" + bytes(8)
+        client.writer.write(len(junk).to_bytes(2, "big") + junk + b"\0\1x" + frame(ident=7))
+        assert await client.ident() == 7
+
+
+async def test_a_frame_of_64_kib_is_one_malformed_query() -> None:
+    async with serving(WEB) as served:
+        client = await served.client()
+        packet = (frame()[2:] + bytes(65535))[:65535]
+        client.writer.write(b"\xff\xff" + packet + frame(ident=8))
+        assert (await client.answer())[3] & 15 == 1
+        assert await client.ident() == 8
+
+
+# ---------------------------------------------------------------- idle and greedy clients
+
+
+async def test_an_idle_connection_is_closed_and_a_busy_one_is_not() -> None:
+    assert 10 <= IDLE <= 30
+    async with serving(WEB) as served:
+        idle, busy = await served.client(), await served.client()
+        await until(lambda: len(served.listener.connections) == 2)
+        served.clock.advance(IDLE - 1)
+        busy.writer.write(frame())
+        await busy.answer()
+        served.clock.advance(2)
+        served.listener.end_idle()
+        assert await idle.at_end()
+        busy.writer.write(frame(ident=5))
+        assert await busy.ident() == 5
+
+
+async def test_dribbling_bytes_do_not_keep_a_connection() -> None:
+    async with serving(WEB) as served:
+        client = await served.client()
+        client.writer.write(frame(ident=1) + frame()[:5])
+        assert await client.ident() == 1
+        (connection,) = served.listener.connections
+        for byte in frame()[5:9]:
+            served.clock.advance(IDLE / 4 + 0.1)
+            held = len(connection._buffer)
+            client.writer.write(bytes((byte,)))
+            await until(lambda held=held: len(connection._buffer) > held)  # type: ignore[misc]  # a default binds it
+        served.listener.end_idle()
+        assert await client.at_end()
+
+
+async def test_a_client_that_does_not_read_delays_nobody_and_holds_a_bounded_amount() -> None:
+    async with serving(BIG | WEB) as served:
+        greedy = await served.client(buffer=4096)
+        greedy.writer.write(frame("big") * 3000)
+        await until(lambda: any(each._paused for each in served.listener.connections))
+        (connection,) = served.listener.connections
+        other = await served.client()
+        for ident in range(20):
+            other.writer.write(frame(ident=ident))
+            assert await other.ident() == ident
+        assert connection._transport is not None
+        held = connection._transport.get_write_buffer_size() + len(connection._buffer)
+        assert held < 2 * HIGH_WATER + 2 * 65537
+        served.clock.advance(IDLE + 1)
+        served.listener.end_idle()
+        await until(lambda: connection not in served.listener.connections)
+
+
+async def test_connections_beyond_the_limit_are_closed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tcp, "MAX_CONNECTIONS", 2)
+    async with serving(WEB) as served:
+        first, second = await served.client(), await served.client()
+        await until(lambda: len(served.listener.connections) == 2)
+        assert await (await served.client()).at_end()
+        for client in (first, second):
+            client.writer.write(frame(ident=3))
+            assert await client.ident() == 3
+        first.writer.close()
+        await until(lambda: len(served.listener.connections) == 1)
+        third = await served.client()
+        third.writer.write(frame(ident=4))
+        assert await third.ident() == 4
+
+
+async def test_closing_sends_what_is_answered() -> None:
+    async with serving(WEB) as served:
+        client = await served.client()
+        client.writer.write(frame(ident=1))
+        await until(lambda: served.world.counters.queries_tcp == 1)
+        await served.listener.close()
+        assert await client.ident() == 1
+        assert await client.at_end()

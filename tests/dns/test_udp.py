@@ -1,0 +1,116 @@
+"""UDP on real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import dns.message
+
+from discovery.dns.udp import MAX_QUERY, UdpListener
+from tests.support.dns import World, query
+
+WEB = {"1.web": {"host": "10.0.0.1"}}
+
+
+@asynccontextmanager
+async def listening(world: World) -> AsyncIterator[tuple[UdpListener, socket.socket]]:
+    """A listener, and a client's socket connected to it."""
+    loop = asyncio.get_running_loop()
+    server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    server.setblocking(False)
+    server.bind(("127.0.0.1", 0))
+    listener = UdpListener(server, world.udp, world.deferred(world.udp), world.counters)
+    listener.start(loop)
+    client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    client.setblocking(False)
+    client.connect(listener.address)
+    try:
+        yield listener, client
+    finally:
+        client.close()
+        if server.fileno() >= 0:
+            listener.close(loop)
+
+
+async def receive(client: socket.socket) -> bytes:
+    return await asyncio.wait_for(asyncio.get_running_loop().sock_recv(client, 65535), 5)
+
+
+async def test_a_question_is_answered() -> None:
+    world = World(WEB)
+    async with listening(world) as (_, client):
+        client.send(query("web", "A").to_wire())
+        response = dns.message.from_wire(await receive(client))
+    assert query("web", "A").is_response(response)
+    assert response.answer[0].to_text() == "web.d.test. 5 IN A 10.0.0.1"
+    assert world.counters.queries_udp == 1
+
+
+async def test_a_burst_beyond_one_wake_up_is_answered_each_once() -> None:
+    world = World(WEB)
+    question = bytearray(query("web", "A").to_wire())
+    async with listening(world) as (_, client):
+        for ident in range(200):
+            question[:2] = ident.to_bytes(2, "big")
+            client.send(question)
+        idents = {int.from_bytes((await receive(client))[:2], "big") for _ in range(200)}
+    assert idents == set(range(200))
+    assert world.counters.queries_udp == 200
+
+
+async def test_silence_for_what_must_not_be_answered_and_the_next_is() -> None:
+    world = World(WEB)
+    async with listening(world) as (_, client):
+        for junk in (b"", b"x", bytes(11), b"\0\0\x80\0" + bytes(8), b"\0\0\xff\xff" + bytes(100)):
+            client.send(junk)
+        client.send(query("web", "A").to_wire())
+        assert (await receive(client))[:2] == (4711).to_bytes(2, "big")
+    assert (world.counters.dropped, world.counters.queries_udp) == (5, 6)
+
+
+async def test_a_query_that_is_too_long_is_malformed() -> None:
+    world = World(WEB)
+    async with listening(world) as (_, client):
+        client.send(query("web", "A").to_wire() + bytes(MAX_QUERY))
+        assert (await receive(client))[3] & 15 == 1
+
+
+async def test_a_client_that_is_gone_costs_only_its_own_answer() -> None:
+    """Its port answers with an ICMP error, which the kernel leaves on our socket."""
+    world = World(WEB)
+    async with listening(world) as (listener, client):
+        for _ in range(5):
+            gone = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            gone.sendto(query("web", "A").to_wire(), listener.address)
+            gone.close()
+        client.send(query("web", "A").to_wire())
+        assert (await receive(client))[:2] == (4711).to_bytes(2, "big")
+
+
+async def test_closing_answers_what_has_arrived() -> None:
+    world = World(WEB)
+    async with listening(world) as (listener, client):
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(listener._sock.fileno())
+        client.send(query("web", "A").to_wire())
+        listener.close(loop)
+        assert (await receive(client))[:2] == (4711).to_bytes(2, "big")
+
+
+async def test_ipv6() -> None:
+    world = World(WEB)
+    loop = asyncio.get_running_loop()
+    server = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+    server.setblocking(False)
+    server.bind(("::1", 0))
+    listener = UdpListener(server, world.udp, world.deferred(world.udp), world.counters)
+    listener.start(loop)
+    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as client:
+        client.setblocking(False)
+        client.connect(listener.address)
+        client.send(query("web", "A").to_wire())
+        assert (await receive(client))[:2] == (4711).to_bytes(2, "big")
+    listener.close(loop)
