@@ -89,6 +89,7 @@ class Node:
             feed=self.feed,
             store=self.store,
             metrics=self.metrics,
+            reload=self.reload,
         )
         self.dns: list[tuple[str, int]] = []
         self.http: list[tuple[str, int]] = []

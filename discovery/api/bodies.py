@@ -86,7 +86,7 @@ class Instance(msgspec.Struct, kw_only=True):
     lease: str | None
     lease_ttl: int | None
     expires_at: str | UnsetType | None = UNSET
-    heartbeat_every: int | None
+    heartbeat_every: float | None
     revision: int
 
 
@@ -113,7 +113,7 @@ class Heartbeat(msgspec.Struct):
     lease: str | None
     lease_ttl: int
     expires_at: str | None
-    heartbeat_every: int | None
+    heartbeat_every: float | None
 
 
 class GrantedLease(msgspec.Struct):
@@ -126,7 +126,7 @@ class LeaseHeartbeat(msgspec.Struct):
     id: str
     ttl: int
     expires_at: str
-    heartbeat_every: int
+    heartbeat_every: float
 
 
 class LeaseInstance(msgspec.Struct):
@@ -148,9 +148,12 @@ class Renewed(msgspec.Struct):
     missing: list[str]
 
 
-def heartbeat_every(ttl: int | None) -> int | None:
-    """Whole seconds between two heartbeats: a third of the lease's TTL, at least 1; None without a lease."""
-    return max(1, ttl // 3) if ttl else None
+def heartbeat_every(ttl: int | None) -> float | None:
+    """Seconds between two heartbeats: a third of the lease's TTL, whole where that leaves time for two; None
+    without a lease."""
+    if not ttl:
+        return None
+    return ttl // 3 if ttl >= 3 else round(ttl / 3, 2)
 
 
 # ---------------------------------------------------------------- the way in

@@ -1,6 +1,6 @@
-"""/healthz, /readyz and /metrics: what load balancers, supervisors and Prometheus ask.
+"""/healthz, /readyz, /metrics and the reload: what load balancers, supervisors, Prometheus and operators ask.
 
-Owns the three routes and the judgement behind `/readyz`. They need no view to be loaded and no token.
+Owns these routes and the judgement behind `/readyz`. The first three need no view to be loaded and no token.
 """
 
 from __future__ import annotations
@@ -28,8 +28,15 @@ class Readiness(msgspec.Struct):
     stale: bool
 
 
+class Reloaded(msgspec.Struct):
+    """`restart_needed`: the settings that differ from what runs and wait for a restart."""
+
+    restart_needed: list[str]
+
+
 def routes() -> list[web.RouteDef]:
     return [
+        web.post("/v1/config/reload", reload),
         web.get("/healthz", healthz),
         web.get("/readyz", readyz),
         web.get("/metrics", prometheus),
@@ -62,6 +69,14 @@ async def _check_writes(parts: ApiParts) -> None:
     status = await parts.store.status()
     if status.errors:
         raise Unavailable("the store can't take writes: " + "; ".join(status.errors))
+
+
+async def reload(request: web.Request) -> web.Response:
+    """Reads the configuration anew, like SIGHUP."""
+    parts = request.app[PARTS]
+    bodies.query(request)
+    answer = Reloaded(list(parts.reload()))
+    return web.Response(body=msgspec.json.encode(answer), content_type="application/json")
 
 
 async def prometheus(request: web.Request) -> web.Response:

@@ -7,7 +7,7 @@ share. It never builds a part and starts nothing.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -26,7 +26,11 @@ from discovery.view import View
 
 @dataclass
 class ApiParts:
-    """`now`: seconds since the epoch (UTC). `stopping` is set by the node when it begins to stop."""
+    """`now`: seconds since the epoch (UTC). `stopping` is set by the node when it begins to stop.
+
+    `reload` takes over what may change in the configuration and names the settings that need a restart; it raises
+    ConfigError.
+    """
 
     config: Config
     store: Store
@@ -34,6 +38,7 @@ class ApiParts:
     feed: Feed
     registry: Registry
     metrics: Metrics
+    reload: Callable[[], Sequence[str]]
     now: Callable[[], float] = time.time
     stopping: bool = False
     zones: dict[Path, ZoneConfig] = field(init=False)

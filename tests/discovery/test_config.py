@@ -9,6 +9,7 @@ import pytest
 
 from discovery import config
 from discovery.config import Config, Loaded, load, parse_address
+from discovery.config_rules import parse_server
 from discovery.errors import ConfigError
 from discovery.settings import TABLE, Section
 
@@ -206,8 +207,6 @@ class TestUnbuilt:
             "store.etcd.username=x",
             "store.member.binary=/usr/bin/etcd",
             "leases.guard=0",
-            "forward.upstreams=[192.0.2.1]",
-            "forward.ndots=1",
         ],
     )
     def test_is_refused_not_ignored(self, folder: Path, sets: str) -> None:
@@ -218,7 +217,7 @@ class TestUnbuilt:
 
     @pytest.mark.parametrize(
         "sets",
-        ["dns.workers=0", "http.tokens=[]", "store.engine=embedded", "forward.allow=[loopback, private]"],
+        ["dns.workers=0", "http.tokens=[]", "store.engine=embedded"],
     )
     def test_the_default_is_taken(self, folder: Path, sets: str) -> None:
         assert load(None, {}, [sets], cwd=folder).config == Config()
@@ -323,3 +322,28 @@ def test_lease_ttls_are_in_order(folder: Path, sets: list[str]) -> None:
 
 def test_lease_ttls_may_be_equal(folder: Path) -> None:
     load(None, {}, ["leases={min_ttl: 5, default_ttl: 5, max_ttl: 5}"], cwd=folder)
+
+
+class TestForward:
+    @pytest.mark.parametrize(
+        ("sets", "complaint"),
+        [
+            ("forward.upstreams=[dns.example]", "HOST:PORT"),
+            ("forward.upstreams=['dns.example:53']", "the address of a name server"),
+            ("forward.upstreams=['192.0.2.1:0']", "a port from 1 to 65535"),
+            ("forward.zones={example.com.: []}", "has no server"),
+            ("forward.zones={'': ['192.0.2.1']}", "below the root"),
+            ("forward.allow=[everybody]", "loopback or private"),
+        ],
+    )
+    def test_servers_and_networks_are_checked(self, folder: Path, sets: str, complaint: str) -> None:
+        assert complaint in refused(sets, folder=folder)
+
+    def test_servers_take_an_address_with_or_without_a_port(self) -> None:
+        texts = ("192.0.2.1", "192.0.2.1:5353", "2001:db8::1", "[2001:db8::1]:5353")
+        assert [parse_server(text) for text in texts] == [
+            ("192.0.2.1", 53),
+            ("192.0.2.1", 5353),
+            ("2001:db8::1", 53),
+            ("2001:db8::1", 5353),
+        ]

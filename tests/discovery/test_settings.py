@@ -42,7 +42,7 @@ def test_marks_are_inherited_from_the_section() -> None:
         "http.tokens",
         "store.etcd.password",
     }
-    assert "unbuilt" in marks["forward.ndots"]
+    assert "unbuilt" in marks["dns.workers"]
     assert "unbuilt" not in marks["store.path"]
 
 

@@ -338,7 +338,7 @@ def any_ghost(branch: Branch, now: float) -> bool:
 @pytest.mark.parametrize("grace", [0.0, 4.0])
 def test_random_changes_against_a_dict(grace: float, rng: random.Random) -> None:
     labels = ("a", "A", "b", "c-d", "c")
-    for _ in range(15):
+    for _ in range(6):
         tree, model, now = view(grace), dict[bytes, bytes](), 0.0
         for revision in range(2, 80):
             now += rng.choice((0.0, 1.0))

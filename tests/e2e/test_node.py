@@ -50,7 +50,9 @@ def test_a_service_registers_beats_falls_silent_and_is_gone(tmp_path: Path) -> N
 def test_kill_9_loses_no_registration(tmp_path: Path) -> None:
     with running_node(tmp_path / "store") as node:
         for number in range(20):
-            assert node.call("PUT", f"/v1/services/web.prod/i{number}", {"host": f"10.0.0.{number}"})[0] == 201
+            assert (
+                node.call("PUT", f"/v1/services/web.prod/i{number}", {"host": f"10.0.0.{number}"})[0] == 201
+            )
         node.kill()
     with running_node(tmp_path / "store") as node:
         assert len(node.answers(NAME, "A")) == 20
@@ -60,8 +62,9 @@ def test_kill_9_loses_no_registration(tmp_path: Path) -> None:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_it_stops_within_two_seconds_and_loses_nothing(tmp_path: Path, number: signal.Signals) -> None:
     with running_node(tmp_path / "store") as node:
-        with socket.create_connection(("127.0.0.1", node.http_port)), socket.create_connection(
-            ("127.0.0.1", node.dns_port)
+        with (
+            socket.create_connection(("127.0.0.1", node.http_port)),
+            socket.create_connection(("127.0.0.1", node.dns_port)),
         ):
             assert node.call("PUT", INSTANCE, {"host": "10.0.0.1"})[0] == 201
             begin = time.monotonic()
@@ -74,7 +77,11 @@ def test_it_stops_within_two_seconds_and_loses_nothing(tmp_path: Path, number: s
 
 @pytest.mark.parametrize(
     ("kind", "setting"),
-    [(socket.SOCK_DGRAM, "dns.listen"), (socket.SOCK_STREAM, "dns.listen"), (socket.SOCK_STREAM, "http.listen")],
+    [
+        (socket.SOCK_DGRAM, "dns.listen"),
+        (socket.SOCK_STREAM, "dns.listen"),
+        (socket.SOCK_STREAM, "http.listen"),
+    ],
 )
 def test_a_taken_port_is_one_clear_line(tmp_path: Path, kind: socket.SocketKind, setting: str) -> None:
     with socket.socket(socket.AF_INET, kind) as taken:
@@ -143,15 +150,40 @@ def test_bad_input_is_told_so_and_the_node_goes_on(tmp_path: Path) -> None:
         assert node.answers(NAME, "A") == ["10.0.0.1"]
 
 
+def test_a_reload_takes_over_what_it_can_and_names_the_rest(tmp_path: Path) -> None:
+    file = tmp_path / "discovery.yaml"
+    file.write_text("log: {queries: false}\n")
+    log = tmp_path / "log"
+    with running_node(tmp_path / "store", before=["--config", str(file)], log=log) as node:
+        file.write_text("log: {queries: true}\nstale_after: 7\n")
+        assert node.call("POST", "/v1/config/reload") == (200, {"restart_needed": ["stale_after"]})
+        node.ask(NAME, "A")
+        wait_for(
+            lambda: "qname=web.prod.discovery.internal." in log.read_text(), 5, "a line for the question"
+        )
+        file.write_text("log: {queries: false}\n")
+        node.process.send_signal(signal.SIGHUP)
+        wait_for(lambda: log.read_text().count("configuration reloaded") == 2, 5, "reloaded by SIGHUP")
+        node.ask("other." + NAME, "A")
+        file.write_text("log: {querys: true}\n")
+        status, problem = node.call("POST", "/v1/config/reload")
+        assert (status, "querys" in problem["detail"]) == (400, True)
+        node.process.send_signal(signal.SIGHUP)
+        wait_for(lambda: "configuration not reloaded" in log.read_text(), 5, "told that it is wrong")
+        assert "qname=other." not in log.read_text()
+
+
 def test_a_full_disk_is_503_and_dns_goes_on(tmp_path: Path) -> None:
     """On a tmpfs of 2 MiB in a mount namespace of the node's own."""
     disk = tmp_path / "disk"
     disk.mkdir()
-    mount = f"mount -t tmpfs -o size=2m tmpfs {disk} && exec \"$@\""
+    mount = f'mount -t tmpfs -o size=2m tmpfs {disk} && exec "$@"'
     under = ("unshare", "--mount", "--map-root-user", "sh", "-c", mount, "sh")
     with running_node(disk / "store", under=under, log=tmp_path / "log") as node:
         assert node.call("PUT", INSTANCE, {"host": "10.0.0.1"})[0] == 201
-        outcome = [node.call("PUT", f"/v1/services/big/i{n}", {"host": "", "text": "x" * 50000}) for n in range(60)]
+        outcome = [
+            node.call("PUT", f"/v1/services/big/i{n}", {"host": "", "text": "x" * 50000}) for n in range(60)
+        ]
         full = [problem for status, problem in outcome if status == 503]
         assert full
         assert "space" in full[0]["detail"]

@@ -177,6 +177,7 @@ async def running_api(
         feed=api.feed,
         registry=api.registry,
         metrics=api.metrics,
+        reload=lambda: ["dns.listen"],
         now=lambda: NOW,
     )
     await api.store.start()

@@ -77,12 +77,18 @@ def wait_for(condition: Callable[[], bool], seconds: float, what: str) -> float:
 
 @contextmanager
 def running_node(
-    store: Path, settings: Sequence[str] = (), *, under: Sequence[str] = (), log: Path | None = None
+    store: Path,
+    settings: Sequence[str] = (),
+    *,
+    under: Sequence[str] = (),
+    before: Sequence[str] = (),
+    log: Path | None = None,
 ) -> Iterator[RunningNode]:
-    """A node with its store in `store`. `settings`: as for --set. Ended, and checked for tracebacks, at the end."""
+    """A node with its store in `store`. `settings`: as for --set; `before`: further arguments; `under`: a program
+    to start it with. Ended, and checked for tracebacks, at the end."""
     log = log or store.with_name(store.name + ".log")
     sets = ["dns.listen=['127.0.0.1:0']", "http.listen=['127.0.0.1:0']", f"store.path={store}", *settings]
-    command = [*under, *DISCOVERY, "serve", *(word for each in sets for word in ("--set", each))]
+    command = [*under, *DISCOVERY, "serve", *before, *(word for each in sets for word in ("--set", each))]
     with log.open("a") as stderr:
         process = subprocess.Popen(
             command, cwd=ROOT, stdout=subprocess.PIPE, stderr=stderr, text=True, env=environment()

