@@ -92,7 +92,7 @@ class Follower:
         at = owner
         while match.alone:
             (record,) = match.records
-            if not _is_bare_alias(record):
+            if not is_bare_alias(record):
                 break
             assert record.target is not None
             target, ttl = record.target, self.ttl(record)
@@ -169,7 +169,7 @@ class Follower:
         return found
 
 
-def _is_bare_alias(record: Record) -> bool:
+def is_bare_alias(record: Record) -> bool:
     """A host that is a name, and nothing else that could be answered at its name."""
     fields = record.fields
     return (

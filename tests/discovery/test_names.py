@@ -7,7 +7,7 @@ import ipaddress
 import dns.name
 import dns.reversename
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from discovery import names
@@ -47,6 +47,7 @@ def test_a_key_with_an_empty_or_over_long_part_is_no_name(key: bytes) -> None:
     assert names.path_of(key, "/skydns") is None
 
 
+@settings(max_examples=50)
 @given(PATH)
 def test_keys_are_read_as_they_are_written(path: names.Path) -> None:
     folded = tuple(label.lower() for label in path)
@@ -55,6 +56,7 @@ def test_keys_are_read_as_they_are_written(path: names.Path) -> None:
     assert names.path_of(key, "/p") == folded if plain else True
 
 
+@settings(max_examples=50)
 @given(PATH)
 def test_text_is_what_another_implementation_reads_as_the_same_name(path: names.Path) -> None:
     assert dns.name.from_text(names.to_text(path)) == dns.name.Name([*reversed(path), b""])
@@ -120,7 +122,8 @@ def test_hosts_that_are_none(host: str) -> None:
         names.host_path(host)
 
 
-@given(st.one_of(st.ip_addresses()))
+@settings(max_examples=50)
+@given(st.ip_addresses())
 def test_reverse_names(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> None:
     expected = dns.reversename.from_address(str(address))
     mapped = isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None
@@ -175,6 +178,7 @@ def test_service_names_that_are_none(text: str) -> None:
         names.service_path(text, ZONES)
 
 
+@settings(max_examples=50)
 @given(st.lists(st.from_regex(r"[a-z0-9_]{1,5}", fullmatch=True), max_size=4), st.sampled_from(ZONES))
 def test_the_shortest_text_reads_back(labels: list[str], apex: names.Path) -> None:
     path = apex + tuple(label.encode() for label in labels if label not in names.RESERVED_LABELS)

@@ -6,7 +6,7 @@ import json
 from types import MappingProxyType
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from discovery.service import Service, Unreadable, address_of, meta_string, read, resolve_host, write
@@ -233,6 +233,7 @@ SERVICES = st.builds(
 )
 
 
+@settings(max_examples=50)
 @given(SERVICES)
 def test_what_is_written_is_read_back(service: Service) -> None:
     assert read(write(service)) == service

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dns.edns
 import pytest
 
 from discovery.dns.cache import OVERHEAD, STAMP, Cache
 from discovery.dns.source import Branch
 from discovery.tree import Branch as TreeBranch
-from tests.support.dns import World
+from tests.support.dns import World, query
 
 STORED = {
     "1.web.prod": {"host": "10.0.0.1"},
@@ -106,6 +107,11 @@ def test_mixed_case_and_options_never_enter_the_raw_level_but_share_the_prepared
         world.ask(name, "A")
         assert not kept(world, name)
     assert (world.counters.misses, world.counters.hits_prepared) == (1, 5)
+    message = query("web.prod", "A")
+    message.use_edns(0, options=[dns.edns.GenericOption("COOKIE", b"12345678")])
+    for _ in range(2):
+        world.udp.respond(message.to_wire())
+    assert (world.counters.hits_raw, world.counters.hits_prepared) == (0, 7)
 
 
 # ---------------------------------------------------------------- the cache itself

@@ -170,6 +170,17 @@ def test_a_stored_key_that_is_gone_no_longer_hides_the_tag_or_the_port() -> None
     assert tails(world, "_http._tcp.web.prod.east") == ["8080 1.web.prod.east"]
 
 
+def test_a_stored_key_that_is_gone_leaves_nodata_where_nothing_else_has_the_name() -> None:
+    world = World(EAST, grace=60)
+    for name in ("/skydns/test/d/east/prod/web/tag/v9", "/skydns/test/d/east/prod/web/_tcp/_x"):
+        world.put(name, {"host": "10.9.9.9"})
+        world.delete(name)
+    assert addresses(world, "v9.tag.web.prod.east") == ["NODATA"]
+    assert addresses(world, "_x._tcp.web.prod.east", "SRV") == ["NODATA"]
+    world.view.sweep(60)
+    assert addresses(world, "v9.tag.web.prod.east") == ["NXDOMAIN"]
+
+
 @pytest.mark.parametrize("label", ["tag", "_tcp", "_udp"])
 def test_empty_non_terminals_stand_wherever_the_service_does(label: str) -> None:
     world = World(EAST)
@@ -258,6 +269,11 @@ def test_a_shorter_key_with_a_group_replaces_it() -> None:
 def test_a_shorter_key_without_a_group_ends_the_walk() -> None:
     world = group(("1.y.a.web", "g1"), ("1.b.web", ""), ("c.web", "g2"))
     assert addresses(world, "web") == ["10.0.0.1", "10.0.0.2"]
+
+
+def test_a_key_as_long_without_a_group_does_not_end_the_walk() -> None:
+    world = group(("1.a.web", "g1"), ("2.a.web", ""), ("b.web", "g2"))
+    assert addresses(world, "web") == ["10.0.0.2", "10.0.0.3"]
 
 
 def test_no_group_in_force_returns_all() -> None:

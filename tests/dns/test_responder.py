@@ -307,19 +307,19 @@ def reading(answer: bytes) -> tuple[object, ...]:
 def test_a_cached_answer_is_what_a_fresh_responder_says(rng: random.Random) -> None:
     """The property that the caches rest on: whatever happens to the view, they never tell something else."""
     hits = 0
-    for _ in range(12):
+    for _ in range(8):
         twin = Twin(rng)
         for _ in range(60):
             twin.change()
             for _ in range(6):
                 twin.compare()
         hits += twin.world.counters.hits_raw
-    assert hits > 200  # else it compared fresh with fresh
+    assert hits > 150  # else it compared fresh with fresh
 
 
 @pytest.mark.slow
 def test_a_cached_answer_is_what_a_fresh_responder_says_for_long(rng: random.Random) -> None:
-    for _ in range(150):
+    for _ in range(40):
         twin = Twin(rng)
         for _ in range(120):
             twin.change()

@@ -44,7 +44,8 @@ def test_the_leases_ttl_limits_the_records() -> None:
 
 
 def test_a_foreign_leases_ttl_counts_once_it_is_known() -> None:
-    world = World(zones=[Zone(apex=APEX, ttl=60), REVERSE])
+    stored = {"/skydns/arpa/in-addr/10/0/0/2": {"host": "two.d.test"}}
+    world = World(stored, zones=[Zone(apex=APEX, ttl=60), REVERSE])
     world.put("1.web", {"host": "10.0.0.1"}, lease=7)
     assert world.says("web", "A") == ["web 60 A 10.0.0.1"]
     assert world.says("1.0.0.10.in-addr.arpa.", "PTR") == ["1.0.0.10.in-addr.arpa. 60 PTR 1.web"]
@@ -540,7 +541,8 @@ def test_at_most_eight_ptr_in_key_order() -> None:
 
 
 def test_a_reverse_zones_serial_moves_with_an_address_in_it() -> None:
-    world = World(WEB, zones=[Zone(apex=APEX), REVERSE])
+    stored = WEB | {"/skydns/arpa/in-addr/10/0/0/1": {"host": "one.d.test"}}
+    world = World(stored, zones=[Zone(apex=APEX), REVERSE])
     assert " 1 3600 " in world.says("10.in-addr.arpa.", "SOA")[0]
     world.put("9.web", {"host": "192.0.2.1"})
     assert " 1 3600 " in world.says("10.in-addr.arpa.", "SOA")[0]

@@ -79,7 +79,7 @@ async def test_a_query_that_is_too_long_is_malformed() -> None:
 
 
 async def test_a_client_that_is_gone_costs_only_its_own_answer() -> None:
-    """Its port answers with an ICMP error, which the kernel leaves on our socket."""
+    """Its port answers with an ICMP error."""
     world = World(WEB)
     async with listening(world) as (listener, client):
         for _ in range(5):

@@ -16,7 +16,7 @@ import dns.rdtypes.ANY.TXT
 import dns.rrset
 import dns.tsig
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from discovery.dns import wire
@@ -281,6 +281,7 @@ def test_parse_is_total(data: bytes) -> None:
     wire.parse(data)
 
 
+@settings(max_examples=50)
 @given(st.binary(max_size=200), st.tuples(*[st.integers(0, 3)] * 4), st.integers(0, 0x7FFF))
 def test_parse_is_total_behind_a_header(data: bytes, counts: tuple[int, ...], flags: int) -> None:
     parsed = wire.parse(packet(data, counts=counts, flags=flags))
@@ -299,6 +300,7 @@ def named(path: tuple[bytes, ...]) -> dns.name.Name:
     return dns.name.Name([*reversed(path), b""])
 
 
+@settings(max_examples=50)
 @given(LOWER, LOWER, LOWER, st.integers(0, 20))
 def test_what_is_written_is_read_back_by_another_implementation(
     question: tuple[bytes, ...], owner: tuple[bytes, ...], target: tuple[bytes, ...], shared: int
@@ -315,6 +317,7 @@ def test_what_is_written_is_read_back_by_another_implementation(
     assert message.answer[1][0].exchange == named(owner)
 
 
+@settings(max_examples=50)
 @given(LOWER)
 def test_names_are_read_as_they_are_written(path: tuple[bytes, ...]) -> None:
     assert wire.path_of(wire.encode_name(path)) == path
