@@ -160,6 +160,10 @@ class _Snapshot:
     def _store(self, status: Status) -> Iterator[Metric]:
         yield _gauge("discovery_store_revision", "The store's revision.", status.revision)
         yield _gauge("discovery_store_leases", "Leases alive.", status.leases)
+        yield _counter(
+            "discovery_store_leases_held_total", "Leases that a mass expiry left alive.", status.leases_held
+        )
+        yield _counter("discovery_store_stalls_total", "Stalls that renewed every lease.", status.stalls)
         yield _gauge("discovery_store_size_bytes", "Bytes the store takes.", status.size)
         yield _gauge("discovery_store_used_bytes", "Bytes of them in use.", status.size_in_use)
         yield _gauge("discovery_store_errors", "What is wrong with the store now.", len(status.errors))

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import signal
 import socket
-import time
+import sys
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -23,17 +22,12 @@ from discovery import logs, sockets
 from discovery.api.app import make_app, make_runner
 from discovery.api.parts import ApiParts
 from discovery.config import Loaded
-from discovery.dns.answer import Prepared
-from discovery.dns.cache import Cache
-from discovery.dns.deferred import DeferredResponder
-from discovery.dns.forward import Forwarder
-from discovery.dns.responder import PREPARED_SHARE, RAW_SHARE_TCP, RAW_SHARE_UDP, Responder
-from discovery.dns.tcp import TcpListener
-from discovery.dns.udp import UdpListener
+from discovery.dns.server import DnsServer
 from discovery.dns_settings import dns_settings, grace_of, reverse_apexes, routes, zone_apexes
 from discovery.errors import ConfigError
 from discovery.feed import Feed
 from discovery.kv.embedded import EmbeddedStore
+from discovery.kv.guard import Guard
 from discovery.metrics import Metrics
 from discovery.registry import Registry
 from discovery.reload import restart_needed
@@ -42,6 +36,10 @@ from discovery.view import View
 log = logging.getLogger(__name__)
 
 Announce = Callable[[str], None]
+
+SWITCH_INTERVAL = 0.0005
+"""Seconds (Python's own: 0.005) after which a thread that waits for the interpreter gets it from a busy one: beside
+DNS at full load the store's threads wait for it at every step, and writers for them."""
 
 
 class Node:
@@ -53,7 +51,6 @@ class Node:
         self._load = load
         self._stack = AsyncExitStack()
         self.metrics = Metrics()
-        self.counters = self.metrics.dns
         self.settings = dns_settings(
             config, host_name=socket.gethostname(), local_addresses=sockets.local_addresses()
         )
@@ -63,10 +60,15 @@ class Node:
             reverse=reverse_apexes(config),
             grace_of=grace_of(config),
         )
-        self.forwarder = Forwarder(
-            routes(config), self.view, self.settings.zones, self.counters, time.monotonic
+        self.dns_server = DnsServer(
+            self.view,
+            self.settings,
+            routes(config),
+            self.metrics.dns,
+            cache_bytes=config.dns.answer_cache_bytes,
         )
-        self.store = EmbeddedStore(Path(config.store.path))
+        guard = Guard(config.leases.guard, service_of) if config.leases.guard else None
+        self.store = EmbeddedStore(Path(config.store.path), guard=guard)
         self.feed = Feed(
             self.store,
             self.view,
@@ -89,9 +91,10 @@ class Node:
             feed=self.feed,
             store=self.store,
             metrics=self.metrics,
+            dns=self.settings,
+            cached=self.dns_server.is_kept,
             reload=self.reload,
         )
-        self.dns: list[tuple[str, int]] = []
         self.http: list[tuple[str, int]] = []
 
     async def start(self) -> None:
@@ -104,60 +107,29 @@ class Node:
 
     async def _start(self) -> None:
         config = self._loaded.config
-        dns_sockets = [self._closing(sockets.bind_dns(text)) for text in config.dns.listen]
-        http_sockets = [
-            self._closing((sockets.bind_tcp(text, "http.listen"),)) for text in config.http.listen
-        ]
+        dns_sockets = []
+        for text in config.dns.listen:
+            udp, tcp = sockets.bind_dns(text)
+            dns_sockets.append((self._closing(udp), self._closing(tcp)))
+        http_sockets = [self._closing(sockets.bind_tcp(text, "http.listen")) for text in config.http.listen]
         await self.store.start()
         self._stack.push_async_callback(self.store.close)
-        await self._answer(dns_sockets)
-        self._stack.push_async_callback(
-            self.feed.close
-        )  # after HTTP has ended, whose calls wait for the view
+        await self.dns_server.start(dns_sockets)
+        self._stack.push_async_callback(self.dns_server.close)
+        # Before HTTP here, so that it ends after HTTP, whose calls wait for the view.
+        self._stack.push_async_callback(self.feed.close)
         await self._serve(http_sockets)
         await self.feed.start()
 
-    def _closing(self, bound: tuple[socket.socket, ...]) -> tuple[socket.socket, ...]:
-        for sock in bound:
-            self._stack.callback(sock.close)
-        return bound
+    def _closing(self, sock: socket.socket) -> socket.socket:
+        self._stack.callback(sock.close)
+        return sock
 
-    async def _answer(self, bound: list[tuple[socket.socket, ...]]) -> None:
-        loop = asyncio.get_running_loop()
-        share = self._loaded.config.dns.answer_cache_bytes
-        prepared: Cache[tuple[bytes, int], Prepared] = Cache(int(share * PREPARED_SHARE))
-
-        def responder(*, udp: bool) -> Responder:
-            return Responder(
-                self.view,
-                self.settings,
-                self.counters,
-                draw=random.random,
-                udp=udp,
-                raw_bytes=int(share * (RAW_SHARE_UDP if udp else RAW_SHARE_TCP)),
-                prepared=prepared,
-            )
-
-        over_udp, over_tcp = responder(udp=True), responder(udp=False)
-        deferred_udp, deferred_tcp = (
-            DeferredResponder(each, self.forwarder, self.view, self.settings) for each in (over_udp, over_tcp)
-        )
-        for closable in (self.forwarder, deferred_udp, deferred_tcp):
-            self._stack.callback(closable.close)
-        for udp, tcp in bound:
-            udp_listener = UdpListener(udp, over_udp, deferred_udp, self.counters)
-            udp_listener.start(loop)
-            self._stack.callback(udp_listener.close, loop)
-            tcp_listener = TcpListener(tcp, over_tcp, deferred_tcp, self.counters, time.monotonic)
-            await tcp_listener.start()
-            self._stack.push_async_callback(tcp_listener.close)
-            self.dns.append(udp_listener.address)
-
-    async def _serve(self, bound: list[tuple[socket.socket, ...]]) -> None:
+    async def _serve(self, bound: list[socket.socket]) -> None:
         runner = make_runner(make_app(self.parts))
         await runner.setup()
         self._stack.push_async_callback(runner.cleanup)
-        for (sock,) in bound:
+        for sock in bound:
             await web.SockSite(runner, sock).start()
             host, port = sock.getsockname()[:2]
             self.http.append((str(host), int(port)))
@@ -182,6 +154,7 @@ async def run(loaded: Loaded, *, load: Callable[[], Loaded], announce: Announce)
     """Runs a node until SIGTERM or SIGINT; SIGHUP reloads the configuration."""
     loop = asyncio.get_running_loop()
     stopping = asyncio.Event()
+    sys.setswitchinterval(SWITCH_INTERVAL)
     node = Node(loaded, load)
 
     def hang_up() -> None:
@@ -202,11 +175,16 @@ async def run(loaded: Loaded, *, load: Callable[[], Loaded], announce: Announce)
         await node.stop()
 
 
+def service_of(key: bytes) -> bytes:
+    """What the keys of one service's instances have in common: all up to the last label."""
+    return key[: key.rfind(b"/") + 1]
+
+
 def _announce(node: Node, loaded: Loaded, announce: Announce) -> None:
     zone = loaded.config.zones[0].name
-    host, port = node.dns[0]
+    host, port = node.dns_server.addresses[0]
     http = _text(node.http[0])
-    for address in node.dns:
+    for address in node.dns_server.addresses:
         announce(f"DNS   {_text(address)} (UDP, TCP)")
     for address in node.http:
         announce(f"HTTP  http://{_text(address)}")

@@ -174,8 +174,8 @@ class LeasesConfig(Struct, frozen=True, kw_only=True):
         Meta(
             ge=0,
             le=1,
-            extra=UNBUILT,
-            description="Share of a zone's instances that may expire at once before expiry pauses; 0: off.",
+            description="Guard against mass expiry: when more than this share of a service's instances, at least 3, "
+            "run out at once, they get one TTL more, once; when the node was stalled, all leases their full TTL. 0: off.",
         ),
     ] = 0.5
 

@@ -17,7 +17,8 @@ class DnsCounters:
     `cut`: answers made from `dns.max_matched` services while more matched, or cut at 64 KiB over TCP; `failed`:
     SERVFAIL for an error of ours.
     `forwarded`, `forward_failed`: exchanges with other servers that brought an answer or none;
-    `forward_hits`: answers of theirs that were kept. `malformed` are those that were answered FORMERR or could not be answered for being damaged.
+    `forward_hits`: answers of theirs that were kept.
+    `malformed` are those that were answered FORMERR or could not be answered for being damaged.
     """
 
     __slots__ = (

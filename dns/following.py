@@ -18,6 +18,8 @@ from discovery.dns.source import Path, Record
 from discovery.dns.zone import Zones
 
 MAX_LINKS = 11
+LOOP = "the name it points to was followed already: a loop, or another service leads there too"
+TOO_LONG = f"more than {MAX_LINKS} links lead there"
 
 Outside = Mapping[Path, Sequence[RR]]
 NOTHING: Outside = {}
@@ -47,6 +49,7 @@ class Follower:
     def addresses(self, owner: Path, match: Match, family: int, answer: Answer) -> None:
         """Fills in an A (`family` 4) or AAAA (16) answer for `owner`."""
         chain, found = self._resolve(owner, match)
+        self._note_hosts(match, family)
         rtype = wire.A if family == 4 else wire.AAAA
         end = chain[-1].rdata[0] if chain else owner
         assert isinstance(end, tuple)
@@ -62,6 +65,13 @@ class Follower:
             if name != end:
                 answer.first.append(RR(end, wire.CNAME, ttl, (name,)))
         answer.settle()
+
+    def _note_hosts(self, match: Match, family: int) -> None:
+        for record in match.records:
+            if host_of(record) is None:
+                self._matcher.trace.left_out(record, "it has no host: it gives only TXT")
+            elif record.address is not None and len(record.address) != family:
+                self._matcher.trace.left_out(record, "its address is of the other family")
 
     def endpoint(self, name: Path) -> list[RR]:
         """The addresses of a target, for additional: of both families, behind the CNAMEs that lead to them."""
@@ -97,6 +107,7 @@ class Follower:
             assert record.target is not None
             target, ttl = record.target, self.ttl(record)
             if target in visited or len(chain) == MAX_LINKS:
+                self._matcher.trace.left_out(record, LOOP if target in visited else TOO_LONG)
                 return chain, Found([], [])
             visited.add(target)
             chain.append(RR(at, wire.CNAME, ttl, (target,)))
@@ -139,6 +150,7 @@ class Follower:
         Behind names no more than `max_matched` services are looked at, however many names lead to them.
         """
         found = Found([], [])
+        trace = self._matcher.trace
         left = self._matcher.max
         seen: set[bytes] = set()
         level = [(position, record, self.ttl(record)) for position, record in enumerate(match.records)]
@@ -149,15 +161,21 @@ class Follower:
                     if record.address not in seen:
                         seen.add(record.address)
                         found.addresses.append((record.address, ttl))
+                    else:
+                        trace.left_out(record, "its address is in the answer already")
                     continue
                 target = record.target
                 if target is None or target in visited or links == MAX_LINKS:
+                    if target is not None:
+                        trace.left_out(record, LOOP if target in visited else TOO_LONG)
                     continue
                 visited.add(target)
                 if left < 0:
                     self._matcher.cut = True
                     break
                 behind = self._behind(target)
+                if not behind.records:
+                    trace.left_out(record, "the name it points to has no address here")
                 if self._unknown(target, behind):
                     found.outside.append((position, ttl, target))
                     self._take_over(self._asked(target), ttl, seen, found)

@@ -15,6 +15,7 @@ from discovery.dns import wire
 from discovery.dns.own import OWN_TYPES, OwnRecord
 from discovery.dns.records import Node, host_of
 from discovery.dns.source import Branch, Fields, Path, Record, Source
+from discovery.dns.trace import NO_TRACE, Trace
 from discovery.dns.zone import Zone, Zones
 
 WILDCARDS = frozenset((b"*", b"any"))
@@ -55,11 +56,14 @@ class Match:
 class Matcher:
     """Looks names up in one state of the view, for one answer. `cut` tells that `max_matched` left services out."""
 
-    def __init__(self, source: Source, zones: Zones, node: Node, max_matched: int) -> None:
+    def __init__(
+        self, source: Source, zones: Zones, node: Node, max_matched: int, trace: Trace = NO_TRACE
+    ) -> None:
         self._source = source
         self._zones = zones
         self._node = node
         self.max = max_matched
+        self.trace = trace
         self.stamps: dict[Branch, int] = {}
         self.cut = False
 
@@ -72,7 +76,11 @@ class Matcher:
         if len(taken) > self.max:
             self.cut = True
             taken.pop()
-        match.records = grouped(taken)
+            self.trace.remark(
+                f"more than {self.max} services match (dns.max_matched): the first of them are used"
+            )
+        self.trace.matched(path, taken)
+        match.records = grouped(taken, self.trace)
         return match
 
     def place_of(self, path: Path) -> Path:
@@ -106,7 +114,7 @@ class Matcher:
         depth = len(path) if zone is None else len(zone.apex)
         wild = next((at for at in range(depth, len(path)) if _is_wild(path, at, depth)), None)
         branch = self.find(path) if wild is None else None
-        stored: Iterable[Record] = () if branch is None else _readable(branch.walk())
+        stored: Iterable[Record] = () if branch is None else self._readable(branch.walk())
         if zone is None:  # a parent of a zone does not stand for what is in the zone
             return Match(
                 branch is not None, (each for each in stored if self._zones.closest(each.path) is None)
@@ -126,7 +134,14 @@ class Matcher:
         above = self.find(path[:wild])
         if above is None:
             return Match(self._match(path[:wild]).exists, wild=True)
-        return Match(True, _readable(_expand(above, path[wild:])), wild=True)
+        return Match(True, self._readable(_expand(above, path[wild:])), wild=True)
+
+    def _readable(self, records: Iterable[Record]) -> Iterator[Record]:
+        for record in records:
+            if record.fields is not None:
+                yield record
+            else:
+                self.trace.left_out(record, f"unreadable: {record.reason}")
 
     def _own(self, path: Path, zone: Zone) -> list[OwnRecord] | None:
         """What stands at `ns.dns.D`, and at this node's name there, for as long as no host is stored below it."""
@@ -153,7 +168,7 @@ class Matcher:
         """`TAG.tag.SERVICE`: the instances that carry the tag."""
         service = self._match(path)
         wanted = tag.decode("utf-8", "surrogateescape")
-        found = _chosen(service, lambda fields: wanted in fields.tags)
+        found = self._chosen(service, lambda fields: wanted in fields.tags, f"it has no tag {wanted!r}")
         service.exists = found is not None or (service.exists and (service.wild or service.lost))
         service.records = found or ()
         return service
@@ -163,7 +178,8 @@ class Matcher:
         name = label.decode("utf-8", "surrogateescape")
         port_name = f"{name}/udp" if protocol == b"_udp" else name
         service = self._match(path)
-        found = _chosen(service, lambda fields: port_name in fields.ports)
+        without = f"it has no named port {port_name!r}"
+        found = self._chosen(service, lambda fields: port_name in fields.ports, without)
         if found is not None:
             service.records, service.port_name, service.only = found, port_name, SRV_ONLY
             return service
@@ -172,21 +188,26 @@ class Matcher:
         named.only = SRV_ONLY
         return named
 
+    def _chosen(
+        self, service: Match, wanted: Callable[[Fields], bool], without: str
+    ) -> Iterator[Record] | None:
+        """The services that are wanted, or None when there is none; `without` says why others are not."""
+
+        def choose() -> Iterator[Record]:
+            for record in service.records:
+                if record.fields is not None and wanted(record.fields):
+                    yield record
+                else:
+                    self.trace.left_out(record, without)
+
+        chosen = choose()
+        first = next(chosen, None)
+        return None if first is None else chain((first,), chosen)
+
 
 def _is_wild(path: Path, at: int, depth: int) -> bool:
     """Whether the label there, below an apex of `depth` labels, is a wildcard; in `any.tag.S` it is a tag's name."""
     return path[at] in WILDCARDS and (at == depth or path[at - 1] != TAG)
-
-
-def _chosen(service: Match, wanted: Callable[[Fields], bool]) -> Iterator[Record] | None:
-    """The services that are wanted, or None when there is none."""
-    chosen = (record for record in service.records if record.fields is not None and wanted(record.fields))
-    first = next(chosen, None)
-    return None if first is None else chain((first,), chosen)
-
-
-def _readable(records: Iterable[Record]) -> Iterator[Record]:
-    return (record for record in records if record.fields is not None)
 
 
 def _expand(branch: Branch, pattern: Path) -> Iterator[Record]:
@@ -201,7 +222,7 @@ def _expand(branch: Branch, pattern: Path) -> Iterator[Record]:
             yield from _expand(below, pattern[1:])
 
 
-def grouped(records: Sequence[Record]) -> Sequence[Record]:
+def grouped(records: Sequence[Record], trace: Trace = NO_TRACE) -> Sequence[Record]:
     """The services that the group in force leaves (names.md, "Groups"); all are readable, in key order.
 
     The first one's group applies; a service at a shorter key with a group replaces it; a shorter key without
@@ -219,7 +240,13 @@ def grouped(records: Sequence[Record]) -> Sequence[Record]:
         return records
     if any(len(record.path) == level and group_of(record) not in ("", group) for record in records):
         return records
-    return [record for record in records if group_of(record) in ("", group)]
+    kept = []
+    for record in records:
+        if group_of(record) in ("", group):
+            kept.append(record)
+        else:
+            trace.left_out(record, f"its group is {group_of(record)!r}; the group in force here is {group!r}")
+    return kept
 
 
 def group_of(record: Record) -> str:

@@ -34,6 +34,7 @@ class OwnRecord:
     key = b""
     target: Path | None = None
     lease_ttl = 0
+    reason = ""
     fields = _NoFields()
 
     def __init__(self, path: Path, address: bytes) -> None:

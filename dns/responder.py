@@ -16,14 +16,12 @@ from discovery.dns.answer import MAX_MESSAGE, Body, Prepared, pack
 from discovery.dns.cache import Cache
 from discovery.dns.counters import DnsCounters
 from discovery.dns.records import RR, Answer
-from discovery.dns.source import Source
+from discovery.dns.source import Path, Source
 from discovery.dns.synthesis import Settings, synthesize
 
 log = logging.getLogger(__name__)
 
 COPIED_FLAGS = 0x7800 | wire.RD | wire.CD  # opcode; RFC 1035 section 4.1.1, RFC 4035 section 3.1.6
-# Shares of `dns.answer_cache_bytes`: most questions come over UDP, again and again with the same bytes.
-RAW_SHARE_UDP, RAW_SHARE_TCP, PREPARED_SHARE = 0.5, 0.2, 0.3
 
 
 class Deferred(NamedTuple):
@@ -81,6 +79,11 @@ class Responder:
         if isinstance(body, Deferred):
             return body
         return self.finish(query, body)
+
+    def is_prepared(self, path: Path, qtype: int) -> bool:
+        """Whether the answer to that question is kept and holds."""
+        key = (wire.encode_name(path), qtype)
+        return self._prepared.get(key, self._source.epoch.version) is not None
 
     def finish(self, query: wire.Query, body: Body) -> bytes:
         """The packet to send, counted."""

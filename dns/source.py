@@ -41,7 +41,7 @@ class Fields(Protocol):
 
 
 class Record(Protocol):
-    """One stored key. `fields` is None when its value is unreadable: the name exists, but nothing is answered from it.
+    """One stored key. `fields` is None when its value is unreadable (`reason` says why): the name exists, no more.
 
     `address` (4 or 16 bytes) and `target` (a name) are its host; neither is set when it has none.
     `lease_ttl` is the granted TTL of its lease in seconds, 0 when it is permanent or not yet known.
@@ -53,6 +53,8 @@ class Record(Protocol):
     def path(self) -> Path: ...
     @property
     def fields(self) -> Fields | None: ...
+    @property
+    def reason(self) -> str: ...
     @property
     def address(self) -> bytes | None: ...
     @property

@@ -16,10 +16,12 @@ from discovery.dns.following import NOTHING, Follower, Outside
 from discovery.dns.matching import Match, Matcher
 from discovery.dns.records import RR, Answer, Node, bundles, host_of, number, rrsets
 from discovery.dns.source import Path, Record, Source
+from discovery.dns.trace import NO_TRACE, Trace
 from discovery.dns.zone import SOA_EXPIRE, SOA_REFRESH, SOA_RETRY, Zone, Zones
 
 STALE_TTL = 30  # seconds; RFC 8767 section 4 recommends it
 MAX_PTR = 8
+NO_HOST = "it has no host: it gives only TXT"
 MAX_ADDITIONAL = 4096  # records; more would not fit into the largest message
 ARPA = ((b"arpa", b"in-addr"), (b"arpa", b"ip6"))
 TRANSFERS = frozenset((wire.IXFR, wire.AXFR, wire.MAILB, wire.MAILA))
@@ -42,13 +44,18 @@ class Settings(msgspec.Struct, frozen=True):
 
 
 def synthesize(
-    path: Path, qtype: int, source: Source, settings: Settings, outside: Outside = NOTHING
+    path: Path,
+    qtype: int,
+    source: Source,
+    settings: Settings,
+    outside: Outside = NOTHING,
+    trace: Trace = NO_TRACE,
 ) -> Answer:
     """The answer to a question of class IN. Total: every name and type has one.
 
-    `outside`: the records of outside names, where other servers were asked for them.
+    `outside`: the records of outside names, where other servers were asked for them. `trace` takes notes.
     """
-    synthesis = _Synthesis(path, qtype, source, settings, outside)
+    synthesis = _Synthesis(path, qtype, source, settings, outside, trace)
     answer = synthesis.answer
     if qtype in TRANSFERS:
         answer.rcode = wire.REFUSED
@@ -67,12 +74,15 @@ def synthesize(
 class _Synthesis:
     """One question. `owner` is the question's name; what it is answered from may stand elsewhere."""
 
-    def __init__(self, path: Path, qtype: int, source: Source, settings: Settings, outside: Outside) -> None:
+    def __init__(
+        self, path: Path, qtype: int, source: Source, settings: Settings, outside: Outside, trace: Trace
+    ) -> None:
         self.owner = path
         self.qtype = qtype
         self.source = source
         self.zones = settings.zones
-        self.matcher = Matcher(source, settings.zones, settings.node, settings.max_matched)
+        self.matcher = Matcher(source, settings.zones, settings.node, settings.max_matched, trace)
+        self.trace = trace
         self.follower = Follower(self.matcher, settings.zones, outside)
         self.answer = Answer()
 
@@ -138,13 +148,17 @@ class _Synthesis:
         for record in match.records:
             host = host_of(record)
             if host is None:
+                self.trace.left_out(record, NO_HOST)
                 continue
             defaults = self.zones.defaults(record.path)
             priority = number(record, "priority", defaults)
             weight = number(record, "weight", defaults)
             same = (host, _port(record, match), priority, weight)
-            if found.setdefault(same, record) is record:
+            first = found.setdefault(same, record)
+            if first is record:
                 sums[priority] = sums.get(priority, 0) + weight
+            else:
+                self._equal(record, first)
         records = []
         for (_, port, priority, weight), record in found.items():
             share = max(1, weight * 100 // sums[priority])
@@ -158,10 +172,13 @@ class _Synthesis:
         for record in match.records:
             fields, host = record.fields, host_of(record)
             if fields is None or host is None or not fields.mail:
+                self.trace.left_out(record, NO_HOST if host is None else "it is not set to take mail")
                 continue
             defaults = self.zones.defaults(record.path)
             numbers = (number(record, "priority", defaults), number(record, "weight", defaults))
-            found.setdefault((host, fields.port, *numbers, fields.text), record)
+            first = found.setdefault((host, fields.port, *numbers, fields.text), record)
+            if first is not record:
+                self._equal(record, first)
         records = []
         for record in found.values():
             preference = number(record, "priority", self.zones.defaults(record.path)).to_bytes(2, "big")
@@ -173,6 +190,8 @@ class _Synthesis:
         for record in match.records:
             assert record.fields is not None
             ttl = self._ttl(record)
+            if not record.fields.text and not record.fields.meta:
+                self.trace.left_out(record, "it has neither text nor meta")
             if record.fields.text:
                 text = wire.encode_strings(record.fields.text.encode())
                 self.answer.first.append(RR(self.owner, wire.TXT, ttl, (text,)))
@@ -181,6 +200,9 @@ class _Synthesis:
                 strings = b"".join(wire.encode_strings(key + b"=" + text) for key, text in pairs)
                 self.answer.first.append(RR(self.owner, wire.TXT, ttl, (strings,)))
         self.answer.settle()
+
+    def _equal(self, record: Record, first: Record) -> None:
+        self.trace.left_out(record, f"it is equal to {first.key.decode('utf-8', 'backslashreplace')}")
 
     def _cname(self, match: Match) -> None:
         """The key at exactly that name, whether or not keys lie below it."""

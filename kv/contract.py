@@ -184,7 +184,11 @@ class TxnResult(msgspec.Struct, frozen=True):
 
 
 class Status(msgspec.Struct, frozen=True):
-    """`size` and `size_in_use` in bytes on disk; `errors` are sentences for an operator, empty when healthy."""
+    """`size` and `size_in_use` in bytes on disk; `errors` are sentences for an operator, empty when healthy.
+
+    `stalls`: how often all leases were renewed because the node had not run; `leases_held`: leases that got one TTL
+    more because most of their group ran out at once. Both since the start; only the embedded engine guards.
+    """
 
     revision: int
     compact_revision: int
@@ -195,6 +199,8 @@ class Status(msgspec.Struct, frozen=True):
     leader: str = ""
     members: Sequence[str] = ()
     errors: Sequence[str] = ()
+    stalls: int = 0
+    leases_held: int = 0
 
 
 def prefix_end(prefix: bytes) -> bytes:
@@ -216,7 +222,7 @@ class Store(Protocol):
     - revisions only grow; a transaction is one revision and one watch batch;
     - a watch from R gives every batch >= R: ordered, each once, whole, none missing, or raises Compacted;
     - a lease lives at least its TTL; a revoke removes its keys in one revision;
-    - a keep-alive makes no revision and writes nothing to disk;
+    - a keep-alive makes no revision and writes nothing to disk (leases over 300 s: at most one row in 5 minutes);
     - an acknowledged write survives kill -9;
     - a slow watcher is cut off with Lagged, never waited for, never buffered without end.
     """

@@ -1,17 +1,16 @@
 """The embedded engine: the contract on one SQLite file, for one machine.
 
-Owns the running store: its two threads, the leases' time, the watches, and the housekeeping that ends leases and
-compacts history. It holds no SQL (writer, rows) and knows nothing of files (sqlite_file). How: writes go to one
+Owns the running store: its two threads, the watches, the leases (expiry), and the housekeeping that ends leases and
+compacts history. It holds no SQL (group, rows) and knows nothing of files (sqlite_file). How: writes go to one
 lane, reads to another (lane). After each commit the loop is told once: leases move, watchers get their
 batches, callers their answers. What the loop knows (revision, leases) is thus what has been committed.
-A lease gets its full TTL again when the store starts: no service is lost to a restart.
+A lease gets its full TTL again when the store starts: no service is lost to a restart (long ones: remaining).
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import math
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
@@ -24,7 +23,6 @@ from discovery.kv.compaction import History
 from discovery.kv.contract import (
     Compare,
     Lease,
-    LeaseNotFound,
     Op,
     Put,
     Range,
@@ -34,9 +32,11 @@ from discovery.kv.contract import (
     Unavailable,
     WatchBatch,
 )
+from discovery.kv.expiry import Leases
 from discovery.kv.group import Write, WriteGroup
+from discovery.kv.guard import Guard
 from discovery.kv.lane import Lane
-from discovery.kv.leases import TICK, LeaseWheel
+from discovery.kv.leases import TICK
 from discovery.kv.requests import check_key, check_lease_id, check_range, check_ttl, check_txn
 from discovery.kv.rows import Reader, ReadView
 from discovery.kv.snapshot import write_snapshot
@@ -50,9 +50,6 @@ from discovery.kv.sqlite_file import (
 )
 from discovery.kv.watchers import Watches
 from discovery.kv.writer import Writer
-
-EXPIRY_CHUNK = 200
-"""Leases that end in one transaction: about 2 ms, and other writes take their turn between two of them."""
 
 T = TypeVar("T")
 
@@ -70,8 +67,8 @@ class _Disk:
             self.writer = connect_writer(self.file, max_bytes=max_bytes)
             try:
                 self.reader = connect_reader(self.file)
-                self.leases: list[tuple[int, int]] = self.writer.execute(
-                    "SELECT id, ttl FROM lease"
+                self.leases: list[tuple[int, int, int | None]] = self.writer.execute(
+                    "SELECT id, ttl, remaining FROM lease"
                 ).fetchall()
             except sqlite3.Error as error:
                 self.writer.close()
@@ -92,6 +89,7 @@ class EmbeddedStore:
     `clock`: a monotonic clock in seconds. `keep_seconds`, `keep_revisions`: the history kept for watches; what
     is older than the one or beyond the other is compacted. `watch_queue`: events that may wait for one watch.
     `max_bytes`: the file's greatest size (0: as the disk allows); a write beyond it raises NoSpace.
+    `guard`: against mass expiry; without one every lease ends at its time, and a stall of the process counts.
     """
 
     def __init__(
@@ -103,15 +101,15 @@ class EmbeddedStore:
         keep_revisions: int = 1_000_000,
         watch_queue: int = 10_000,
         max_bytes: int = 0,
+        guard: Guard | None = None,
     ) -> None:
         self._path = path
         self._clock = clock
         self._watch_queue = watch_queue
         self._max_bytes = max_bytes
         self._history = History(keep_seconds=keep_seconds, keep_revisions=keep_revisions)
-        self._wheel = LeaseWheel()
+        self._leases = Leases(self._write, self._read, clock, guard)
         self._snapshots: set[asyncio.Future[int]] = set()
-        self._expiring = asyncio.Lock()
         self._trimming = asyncio.Lock()
         self._closing = asyncio.Lock()
         self._open = False
@@ -127,19 +125,22 @@ class EmbeddedStore:
         self._watches = Watches(
             self._reads, self._writer.revision, self._writer.compact_revision, self._watch_queue
         )
-        for lease_id, ttl in self._disk.leases:
-            self._wheel.grant(lease_id, ttl, self._clock())
+        self._leases.load(self._disk.leases)
         self._disk.leases.clear()
         self._open = True
-        self._housekeeping = asyncio.create_task(self._keep_house(), name="store-housekeeping")
+        self._tasks = [
+            asyncio.create_task(self._keep_house(), name="store-housekeeping"),
+            asyncio.create_task(self._feel_pulse(), name="store-pulse"),
+        ]
 
     async def close(self) -> None:
         async with self._closing:
             if not self._open:
                 return
             self._watches.begin_close()
-            self._housekeeping.cancel()
-            await asyncio.wait([self._housekeeping])
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.wait(self._tasks)
             await self._writes.close()
             await self._reads.close()
             self._watches.finish()
@@ -190,26 +191,24 @@ class EmbeddedStore:
     async def lease_grant(self, ttl: int, lease_id: int = 0) -> Lease:
         check_ttl(ttl)
         check_lease_id(lease_id)
-        return await self._write(lambda group: group.grant(ttl, lease_id), (), (lease_id,), grants=not lease_id)
+        return await self._write(
+            lambda group: group.grant(ttl, lease_id), (), (lease_id,), grants=not lease_id
+        )
 
     async def lease_keepalive(self, lease_id: int) -> int:
         self._need_open()
-        return self._wheel.keepalive(lease_id, self._clock())
+        return await self._leases.keepalive(lease_id)
 
     async def lease_keepalive_many(self, lease_ids: Sequence[int]) -> Sequence[int]:
         self._need_open()
-        now, keepalive = self._clock(), self._wheel.keepalive
-        return [lease_id for lease_id in lease_ids if not keepalive(lease_id, now)]
+        return await self._leases.keepalive_many(lease_ids)
 
     async def lease_revoke(self, lease_id: int) -> None:
         await self._write(lambda group: group.revoke(lease_id), (), (lease_id,))
 
     async def lease_ttl(self, lease_id: int) -> tuple[int, int]:
         self._need_open()
-        found = self._wheel.remaining(lease_id, self._clock())
-        if found is None:
-            raise LeaseNotFound(f"lease {lease_id} does not exist, or its time is over: grant a new one")
-        return found[0], math.ceil(found[1])
+        return self._leases.remaining(lease_id)
 
     async def lease_keys(self, lease_id: int) -> Sequence[bytes]:
         await self.lease_ttl(lease_id)
@@ -220,22 +219,17 @@ class EmbeddedStore:
 
         When a transaction fails its leases stay due, and can't be renewed: the next call tries them again.
         """
-        async with self._expiring:
-            count = 0
-            while True:
-                more = self._wheel.advance(self._clock())
-                while chunk := self._wheel.due(EXPIRY_CHUNK):
-                    await self._write(lambda group: group.expire(chunk))
-                    count += len(chunk)
-                if not more:
-                    return count
-                await asyncio.sleep(0)
+        return await self._leases.expire_due()
 
     # ---------------------------------------------------------------- the store itself
 
     async def compact(self, revision: int) -> None:
         await self._write(lambda group: group.compact(revision))
         await self._trim()
+
+    async def note_due(self) -> None:
+        """Notes what long leases have left, when it is time to. The housekeeping calls it every TICK."""
+        await self._leases.note_due()
 
     async def compact_due(self) -> None:
         """Compacts what need not be kept by the clock. The housekeeping calls it every TICK."""
@@ -263,21 +257,23 @@ class EmbeddedStore:
             compact_revision=self._watches.compact_revision,
             size=sum(path.stat().st_size for path in (file, wal) if path.exists()),
             size_in_use=(pages - free) * page_size,
-            leases=len(self._wheel),
+            leases=len(self._leases),
             version=f"sqlite {sqlite3.sqlite_version}",
             errors=[self._writer.failure] if self._writer.failure else [],
+            stalls=self._leases.stalls,
+            leases_held=self._leases.held,
         )
+
+    def lease_ids(self) -> list[int]:
+        """All leases there are, those without keys too."""
+        self._need_open()
+        return self._leases.ids()
 
     # ---------------------------------------------------------------- inside
 
     def _publish(self, group: WriteGroup) -> None:
         """What a commit changed, told on the loop before its callers are answered."""
-        now = self._clock()
-        for lease in group.leases:
-            if lease.ttl:
-                self._wheel.grant(lease.id, lease.ttl, now)
-            else:
-                self._wheel.revoke(lease.id)
+        self._leases.publish(group.leases)
         self._watches.publish(group.batches, group.revision, group.compact_revision)
 
     async def _write(
@@ -305,11 +301,18 @@ class EmbeddedStore:
             while await self._write(lambda group: group.trim()):
                 pass
 
+    async def _feel_pulse(self) -> None:
+        """Apart from the housekeeping, which waits for the disk: a slow disk is no stall."""
+        while True:
+            self._leases.look_for_stall()
+            await asyncio.sleep(TICK)
+
     async def _keep_house(self) -> None:
-        """The one timer of the store: ends leases and compacts history; what fails is tried again next time."""
+        """Ends leases and compacts history; what fails is tried again next time."""
         while True:
             try:
                 await self.expire_due()
+                await self.note_due()
                 await self.compact_due()
                 self._note("")
             except StoreError as error:

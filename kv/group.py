@@ -184,7 +184,8 @@ class WriteGroup:
         """Notes the seconds that (id) leases have left; None: their full TTL. Those already gone don't matter."""
         self._pending.settle()
         self.connection.execute(
-            "UPDATE lease SET remaining = kept.value ->> 1 FROM json_each(?) AS kept WHERE id = kept.value ->> 0",
+            "UPDATE lease SET remaining = json_extract(value, '$[1]') FROM json_each(?) "
+            "WHERE lease.id = json_extract(value, '$[0]')",
             (json.dumps(remaining),),
         )
 

@@ -5,7 +5,8 @@ clock, is an argument) and never ends a lease by itself: it names the due ones u
 
 How: a lazy wheel. A lease is filed under the first tick of 0.5 s at or after its deadline. A keep-alive only
 moves the deadline; when the old tick comes, a lease that was renewed meanwhile is filed anew. So a keep-alive
-is one dict look-up, nothing ends early, and one `advance` looks at a bounded number of leases.
+is one dict look-up, nothing ends early, and one `advance` looks at a bounded number of leases. Renewing all at
+once is one number, which every deadline is measured against.
 """
 
 from __future__ import annotations
@@ -41,14 +42,16 @@ class LeaseWheel:
         self._ticks: list[int] = []  # heap of the keys of _filed
         self._tick = 0  # the tick being looked at
         self._rest: list[int] = []  # its ids not looked at yet
+        self._renewed = -math.inf  # when all were renewed
+        self._held: set[int] = set()  # got one TTL more, and no keep-alive since
 
     def __len__(self) -> int:
         return len(self._living) + len(self._due)
 
-    def grant(self, lease_id: int, ttl: int, now: float) -> None:
-        """A new lease that lives `ttl` seconds from `now`."""
-        self._due.pop(lease_id, None)
-        deadline = now + ttl
+    def grant(self, lease_id: int, ttl: int, now: float, left: float | None = None) -> None:
+        """A new lease that lives `ttl` seconds from `now`; one from before a restart, the `left` seconds it had."""
+        self.revoke(lease_id)
+        deadline = now + (ttl if left is None else left)
         tick = math.ceil(deadline / TICK)
         self._living[lease_id] = _Entry(ttl, deadline, tick)
         self._file(lease_id, tick)
@@ -59,20 +62,48 @@ class LeaseWheel:
         if entry is None:
             return 0
         entry.deadline = now + entry.ttl
+        if self._held:
+            self._held.discard(lease_id)
         return entry.ttl
+
+    def renew_all(self, now: float) -> None:
+        """Every living lease has its full TTL ahead again."""
+        self._renewed = now
+
+    def hold(self, lease_id: int, now: float) -> bool:
+        """One TTL more, even for a due lease; False when it has had that already, without a keep-alive since."""
+        if lease_id in self._held:
+            return False
+        ttl = self._due.pop(lease_id, None)
+        if ttl is not None:
+            self.grant(lease_id, ttl, now)
+        else:
+            entry = self._living[lease_id]
+            entry.deadline = self._deadline(entry) + entry.ttl
+        self._held.add(lease_id)
+        return True
+
+    def runs_out(self, lease_id: int, now: float) -> bool:
+        """Whether its time is over or less than half of it is left: a lease that is renewed in thirds never is so."""
+        entry = self._living.get(lease_id)
+        return lease_id in self._due if entry is None else self._deadline(entry) - now < entry.ttl / 2
 
     def revoke(self, lease_id: int) -> None:
         """Forgets the lease, living or due; nothing happens when there is none."""
         if self._living.pop(lease_id, None) is None:
             self._due.pop(lease_id, None)
+        self._held.discard(lease_id)
 
     def remaining(self, lease_id: int, now: float) -> tuple[int, float] | None:
         """(ttl, seconds left, 0.0 when its time is over), or None when there is no such lease."""
         entry = self._living.get(lease_id)
         if entry is not None:
-            return entry.ttl, max(0.0, entry.deadline - now)
+            return entry.ttl, max(0.0, self._deadline(entry) - now)
         ttl = self._due.get(lease_id)
         return None if ttl is None else (ttl, 0.0)
+
+    def ids(self) -> list[int]:
+        return [*self._living, *self._due]
 
     def advance(self, now: float) -> bool:
         """Makes due what is over at `now`, looking at LOOKS leases at most; True: there is more to look at."""
@@ -103,12 +134,16 @@ class LeaseWheel:
             entry = living.get(lease_id)
             if entry is None or entry.tick != current:
                 continue  # revoked; or revoked and granted anew, which filed it elsewhere
-            if entry.deadline <= now:
+            deadline = self._deadline(entry)
+            if deadline <= now:
                 del living[lease_id]
                 self._due[lease_id] = entry.ttl
             else:
-                entry.tick = math.ceil(entry.deadline / TICK)
+                entry.tick = math.ceil(deadline / TICK)
                 self._file(lease_id, entry.tick)
+
+    def _deadline(self, entry: _Entry) -> float:
+        return max(entry.deadline, self._renewed + entry.ttl)
 
     def _file(self, lease_id: int, tick: int) -> None:
         filed = self._filed.get(tick)

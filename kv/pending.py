@@ -1,23 +1,16 @@
 """What a group of writes has read and not yet written: one look before it, a few statements after it.
 
-Owns the SQL in bulk. It decides nothing: `group` does. Why it is there: each step of an SQLite statement gives the
-interpreter's lock away, and beside a busy event loop it comes back a switch interval later. A statement a row made
-writes wait for half a second; so rows go by the hundred in one statement, and many rows read come back as one.
-What was not read before is read when it is asked for, and who needs SQL over a range calls `settle` before.
+Owns the SQL of keys, leases and log rows, all in bulk (bulk says why). It decides nothing: `group` does. What was
+not read before is read when it is asked for, and who needs SQL over a range calls `settle` before.
 """
 
 from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from itertools import chain, islice
-from typing import TypeVar
+from collections.abc import Collection, Iterable
 
-T = TypeVar("T")
-
-SIZES = (1, 4, 16, 64, 256)
-"""Rows in one statement: few sizes, so that SQLite parses few statements; a smaller number is filled up with NULL."""
+from discovery.kv.bulk import by_size, chunks, insert, run
 
 State = tuple[int, int, int, int]
 """create_rev, mod_rev, version, lease"""
@@ -29,26 +22,17 @@ LogRow = tuple[int, int, bytes, int, int, int, bytes | None]
 LeaseRow = tuple[int, int]
 
 
-def _by_size(head: str, row: str, tail: str, separator: str = ", ") -> dict[int, str]:
-    return {size: head + separator.join([row] * size) + tail for size in SIZES}
-
-
-def _insert(verb: str, table: str, columns: int) -> dict[int, str]:
-    row = "(" + ", ".join("?" * columns) + ")"
-    return _by_size(f"{verb} INTO {table} SELECT * FROM (VALUES ", row, ") WHERE column1 IS NOT NULL")
-
-
-PUT = _insert("REPLACE", "kv", 6)
-LOG = _insert("INSERT", "log", 7)
-DELETE = _by_size("DELETE FROM kv WHERE key IN (", "?", ")")
+PUT = insert("REPLACE", "kv", 6)
+LOG = insert("INSERT", "log", 7)
+DELETE = by_size("DELETE FROM kv WHERE key IN (", "?", ")")
 # One row whatever the number of keys. CROSS JOIN: the wanted keys lead, and each is one look into the tree.
-LOOK = _by_size(
+LOOK = by_size(
     "WITH wanted(k) AS (VALUES ",
     "(?)",
     ") SELECT group_concat(hex(key) || ' ' || create_rev || ' ' || mod_rev || ' ' || version || ' ' || lease) "
     "FROM wanted CROSS JOIN kv ON kv.key = wanted.k",
 )
-GRANT = "INSERT INTO lease (id, ttl) SELECT value ->> 0, value ->> 1 FROM json_each(?)"
+GRANT = "INSERT INTO lease (id, ttl) SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(?)"
 LOOK_LEASES = "SELECT json_group_array(id) FROM lease WHERE id IN (SELECT value FROM json_each(?))"
 
 
@@ -67,9 +51,9 @@ class Pending:
 
     def look(self, keys: Collection[bytes], leases: Collection[int]) -> None:
         """Reads the state of all of them at once."""
-        for chunk in _chunks(keys):
+        for chunk in chunks(keys):
             self._states.update(dict.fromkeys(chunk))
-            found = _run(self._connection, LOOK, [(key,) for key in chunk]).fetchone()[0]
+            found = run(self._connection, LOOK, [(key,) for key in chunk]).fetchone()[0]
             for row in found.split(",") if found else ():
                 key, create_rev, mod_rev, version, lease = row.split(" ")
                 self._states[bytes.fromhex(key)] = (int(create_rev), int(mod_rev), int(version), int(lease))
@@ -128,31 +112,15 @@ class Pending:
             self._granted = []
         if self._rows:
             rows = [row for _, row in sorted(self._rows.items()) if row is not None]
-            for chunk in _chunks(rows):
-                _run(self._connection, PUT, chunk)
-            for keys in _chunks([key for key, row in self._rows.items() if row is None]):
-                _run(self._connection, DELETE, [(key,) for key in keys])
+            for chunk in chunks(rows):
+                run(self._connection, PUT, chunk)
+            for keys in chunks([key for key, row in self._rows.items() if row is None]):
+                run(self._connection, DELETE, [(key,) for key in keys])
             self._rows = {}
 
     def finish(self) -> None:
         """Writes everything, the log too."""
         self.settle()
-        for chunk in _chunks(self._log):
-            _run(self._connection, LOG, chunk)
+        for chunk in chunks(self._log):
+            run(self._connection, LOG, chunk)
         self._log = []
-
-
-def _chunks(items: Collection[T]) -> Iterator[list[T]]:
-    rest = iter(items)
-    while chunk := list(islice(rest, SIZES[-1])):
-        yield chunk
-
-
-def _run(
-    connection: sqlite3.Connection, statements: dict[int, str], rows: Sequence[tuple[object, ...]]
-) -> sqlite3.Cursor:
-    """The statement for so many rows, the rest of its parameters NULL."""
-    size = next(size for size in SIZES if size >= len(rows))
-    parameters = list(chain.from_iterable(rows))
-    parameters += [None] * (len(rows[0]) * (size - len(rows)))
-    return connection.execute(statements[size], parameters)

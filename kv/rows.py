@@ -8,12 +8,14 @@ The history left over by a running compaction is below `compact_revision` and is
 
 from __future__ import annotations
 
+import json
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from discovery.errors import StoreError
-from discovery.kv.contract import KV, Compacted, Event, RangeResult, WatchBatch
+from discovery.kv.bulk import by_size, chunks, run
+from discovery.kv.contract import KV, Compacted, Event, RangeResult, WatchBatch, prefix_end
 from discovery.kv.lane import Answers, Job
 from discovery.kv.sqlite_file import read_meta, translate
 
@@ -24,6 +26,17 @@ HISTORY_REVISIONS = 5_000
 """A page of history looks at this many revisions at most: about 5 ms, while other reads wait."""
 
 MAX_LIMIT = (1 << 62) - 1
+
+# One row for all groups: of each its place in the list, and its keys with their leases. Of a group with more than
+# 10,000 keys, these stand for all.
+GROUPS = by_size(
+    "WITH wanted(place, start, stop) AS (VALUES ",
+    "(?, ?, ?)",
+    ") SELECT json_group_array(json_array(place, ("
+    "SELECT group_concat(hex(key) || ' ' || lease) FROM ("
+    "SELECT key, lease FROM kv WHERE key >= start AND key < stop ORDER BY key "
+    "LIMIT 10000)))) FROM wanted WHERE place IS NOT NULL",
+)
 
 # The keys of leases, given as a JSON list of ids. `lease <> 0` is what lets SQLite use the partial index.
 LEASE_KEYS = "FROM kv WHERE lease IN (SELECT value FROM json_each(?)) AND lease <> 0"
@@ -71,8 +84,23 @@ class ReadView:
 
     def lease_keys(self, lease_id: int) -> list[bytes]:
         """In byte order."""
-        found = self.connection.execute(f"SELECT key {LEASE_KEYS} ORDER BY key", (f"[{lease_id}]",))  # noqa: S608
+        found = self.connection.execute(f"SELECT key {LEASE_KEYS} ORDER BY key", (f"[{lease_id}]",))
         return [row[0] for row in found]
+
+    def groups(self, lease_ids: Sequence[int], group_of: Callable[[bytes], bytes]) -> dict[bytes, list[int]]:
+        """The groups that these leases have keys in, and the lease of each key of each group."""
+        keys = f"SELECT group_concat(hex(key), ' ') {LEASE_KEYS}"
+        found = self.connection.execute(keys, (json.dumps(lease_ids),)).fetchone()[0]
+        names = {group_of(bytes.fromhex(key)) for key in found.split(" ")} if found else set()
+        groups: dict[bytes, list[int]] = {name: [] for name in names if name}
+        for chunk in chunks(sorted(groups)):
+            wanted = [(place, name, prefix_end(name)) for place, name in enumerate(chunk)]
+            for place, members in json.loads(run(self.connection, GROUPS, wanted).fetchone()[0]):
+                for member in members.split(",") if members else ():
+                    key, lease = member.split(" ")
+                    if group_of(bytes.fromhex(key)) == chunk[place]:
+                        groups[chunk[place]].append(int(lease))
+        return groups
 
     def pages(self) -> tuple[int, int, int]:
         """(bytes a page, pages in the file, pages free in it)"""

@@ -2,29 +2,42 @@
 
 Owns the snapshot file: one SQLite file without a WAL, whole and synced, or not there at all. It never
 overwrites anything. How: SQLite's backup API copies from a read transaction into a file beside the target,
-which takes the target's name only when it is complete. A restored copy is checked at its first open.
+which takes the target's name only when it is complete. A restored store begins at a revision far above any that
+the store it was taken from can have reached since, without history: no watcher takes an old revision for a new one.
 """
 
 from __future__ import annotations
 
 import os
-import shutil
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 
 from discovery.errors import StoreError
+from discovery.kv import schema
 from discovery.kv.contract import Corrupt, InvalidRequest, Unavailable
 from discovery.kv.sqlite_file import (
     FILE_NAME,
-    SCHEMA_VERSION,
     DirectoryLock,
     connect_reader,
     damage,
     read_meta,
+    schema_version,
     sync_directory,
     translate,
 )
+
+BUMP = 1_000_000_000
+"""Revisions that a restored store is ahead of its snapshot."""
+
+PIECE = 4 << 20  # bytes copied between two reports of progress
+
+Progress = Callable[[str, int, int], None]
+"""Told what is done now, how much of it (bytes), and of how much (0: unknown)."""
+
+
+def no_progress(what: str, done: int, total: int) -> None:
+    pass
 
 
 def write_snapshot(file: Path, target: Path) -> int:
@@ -51,8 +64,8 @@ def write_snapshot(file: Path, target: Path) -> int:
         raise
 
 
-def restore_snapshot(snapshot: Path, directory: Path) -> int:
-    """Puts `snapshot` into the data directory of a node that is not running; the revision it holds. Blocks.
+def restore_snapshot(snapshot: Path, directory: Path, progress: Progress = no_progress) -> int:
+    """Puts `snapshot` into the data directory of a node that is not running; the revision it begins at. Blocks.
 
     Raises InvalidRequest (no such file, or the directory has a store already), Corrupt, NoSpace, Unavailable,
     ConfigError (the directory is in use, or can't be used).
@@ -66,7 +79,7 @@ def restore_snapshot(snapshot: Path, directory: Path) -> int:
         for name in (FILE_NAME, f"{FILE_NAME}-wal", f"{FILE_NAME}-shm"):
             if (directory / name).exists():
                 raise InvalidRequest(f"{directory} holds {name} of a store already: move it away first")
-        return _fill(directory / FILE_NAME, lambda partial: _copy_checked(snapshot, partial))
+        return _fill(directory / FILE_NAME, lambda partial: _copy_checked(snapshot, partial, progress))
     finally:
         lock.release()
 
@@ -75,7 +88,9 @@ def _fill(target: Path, copy: Callable[[Path], int]) -> int:
     """`copy` fills a private file beside `target`, which takes its name when all of it is on disk."""
     partial = target.with_name(target.name + ".partial")
     try:
-        os.close(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600))
+        for left in (partial, partial.with_name(partial.name + "-journal")):  # of one that was killed
+            left.unlink(missing_ok=True)
+        os.close(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
         revision = copy(partial)
         with partial.open("rb") as file:
             os.fsync(file.fileno())
@@ -112,17 +127,33 @@ def _copy(file: Path, partial: Path) -> int:
     return revision
 
 
-def _copy_checked(snapshot: Path, partial: Path) -> int:
-    shutil.copyfile(snapshot, partial)
+def _copy_checked(snapshot: Path, partial: Path, progress: Progress) -> int:
+    _copy_bytes(snapshot, partial, progress)
     connection = sqlite3.connect(partial, isolation_level=None)
     try:
+        connection.set_progress_handler(lambda: progress("checking", 0, 0), 1_000_000)
         if found := damage(connection):
             raise Corrupt(f"the snapshot {snapshot} is damaged ({found}): restore another one")
-        if (version := read_meta(connection, "schema")) != SCHEMA_VERSION:
-            raise InvalidRequest(
-                f"the snapshot {snapshot} has schema version {version}, and this program knows {SCHEMA_VERSION}: "
-                "restore it with the version of the program that wrote it"
-            )
-        return read_meta(connection, "revision")
+        version = schema_version(connection, snapshot)
+        connection.execute("PRAGMA journal_mode = OFF").fetchone()  # when it fails, the copy is thrown away
+        if version < schema.SCHEMA_VERSION:
+            schema.migrate(connection, version)
+        revision = read_meta(connection, "revision") + BUMP
+        connection.execute("BEGIN")
+        connection.execute("DELETE FROM log")
+        connection.execute("UPDATE lease SET remaining = NULL")
+        connection.execute("UPDATE meta SET v = ? WHERE k IN ('revision', 'compact')", (revision,))
+        connection.execute("UPDATE meta SET v = 0 WHERE k = 'clean'")
+        connection.execute("COMMIT")
+        return revision
     finally:
         connection.close()
+
+
+def _copy_bytes(source: Path, target: Path, progress: Progress) -> None:
+    total, done = source.stat().st_size, 0
+    with source.open("rb") as reading, target.open("wb") as writing:
+        while piece := reading.read(PIECE):
+            writing.write(piece)
+            done += len(piece)
+            progress("copying", done, total)

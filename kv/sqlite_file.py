@@ -1,4 +1,4 @@
-"""The data directory on disk: its lock, the SQLite file in it, the schema, and SQLite's errors in our words.
+"""The data directory on disk: its lock, the SQLite file in it, and SQLite's errors in our words.
 
 Owns who may open the directory, what the file must look like, and how a connection is set up. It never reads
 or writes a key. One process holds the lock file with flock(2). One connection (`connect_writer`) writes and
@@ -15,22 +15,11 @@ import sqlite3
 from pathlib import Path
 
 from discovery.errors import ConfigError, DiscoveryError, StoreError
+from discovery.kv import schema
 from discovery.kv.contract import Corrupt, NoSpace, Unavailable
 
 FILE_NAME = "store.db"
 LOCK_NAME = "lock"
-SCHEMA_VERSION = 1
-FIRST_REVISION = 1  # of a new, empty store, as in etcd
-
-SCHEMA = """
-CREATE TABLE kv (key BLOB PRIMARY KEY, create_rev INTEGER NOT NULL, mod_rev INTEGER NOT NULL,
-                 version INTEGER NOT NULL, lease INTEGER NOT NULL, value BLOB NOT NULL) WITHOUT ROWID;
-CREATE INDEX kv_lease ON kv (lease) WHERE lease <> 0;
-CREATE TABLE log (rev INTEGER NOT NULL, sub INTEGER NOT NULL, key BLOB NOT NULL, create_rev INTEGER NOT NULL,
-                  version INTEGER NOT NULL, lease INTEGER NOT NULL, value BLOB, PRIMARY KEY (rev, sub)) WITHOUT ROWID;
-CREATE TABLE lease (id INTEGER PRIMARY KEY, ttl INTEGER NOT NULL);
-CREATE TABLE meta (k TEXT PRIMARY KEY, v INTEGER NOT NULL) WITHOUT ROWID;
-"""
 
 
 def translate(error: Exception, file: Path, *, maybe_applied: bool = False) -> StoreError:
@@ -49,8 +38,8 @@ def translate(error: Exception, file: Path, *, maybe_applied: bool = False) -> S
 
 def corrupt(file: Path, reason: str) -> Corrupt:
     return Corrupt(
-        f"the store's file {file} is corrupt ({reason}): stop the node, move the file and its -wal away "
-        f"and restore a snapshot into {file.parent}"
+        f"the store's file {file} is corrupt ({reason}): stop the node, look with `discovery store check`, "
+        f"move the file and its -wal away and put a snapshot into {file.parent} with `discovery store restore`"
     )
 
 
@@ -139,12 +128,16 @@ def close_writer(connection: sqlite3.Connection) -> None:
         connection.close()
 
 
-def damage(connection: sqlite3.Connection) -> str:
-    """What is wrong with the file, in a line; empty when it is sound. Takes about a second a GB."""
+def damage(connection: sqlite3.Connection, *, whole: bool = False) -> str:
+    """What is wrong with the file, in a line; empty when it is sound. Takes about a second a GB.
+
+    `whole` also compares each index with its table, which takes some times longer.
+    """
     try:
         if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'meta'").fetchone():
             return "it holds no store of this program"
-        found = str(connection.execute("PRAGMA quick_check(1)").fetchone()[0])
+        check = "integrity_check" if whole else "quick_check"
+        found = str(connection.execute(f"PRAGMA {check}(1)").fetchone()[0])
     except sqlite3.DatabaseError as error:
         if getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
             return str(error)
@@ -173,28 +166,36 @@ def _connect(file: Path) -> sqlite3.Connection:
 
 
 def _prepare(connection: sqlite3.Connection, file: Path) -> None:
-    """A new file gets its tables; an old one is checked: its version, and all of it after an unclean end."""
+    """A new file gets its tables; an old one is checked, all of it after an unclean end, and brought up to date."""
     connection.execute("BEGIN IMMEDIATE")
     if connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0:
-        for statement in SCHEMA.split(";"):
-            connection.execute(statement)
-        start = {"schema": SCHEMA_VERSION, "revision": FIRST_REVISION, "compact": 0, "clean": 0}
-        connection.executemany("INSERT INTO meta VALUES (?, ?)", start.items())
+        schema.create(connection)
         connection.execute("COMMIT")
         return
     connection.execute("ROLLBACK")
+    version = schema_version(connection, file)
+    if read_meta(connection, "clean") != 1 and (found := damage(connection)):
+        raise corrupt(file, found)
+    if version < schema.SCHEMA_VERSION:
+        schema.migrate(connection, version)
+    connection.execute("UPDATE meta SET v = 0 WHERE k = 'clean'")
+
+
+def schema_version(connection: sqlite3.Connection, file: Path) -> int:
+    """One that this program can open. Raises Corrupt (no store of ours), ConfigError (a newer version's)."""
     if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'meta'").fetchone():
         raise corrupt(file, "it holds no store of this program")
     meta = dict(connection.execute("SELECT k, v FROM meta"))
-    if meta.get("schema") != SCHEMA_VERSION:
+    version = meta.get("schema")
+    if not isinstance(version, int) or version < 1 or not meta.keys() >= {"revision", "compact", "clean"}:
+        raise corrupt(file, "it has no schema version or no revision")
+    if version > schema.SCHEMA_VERSION:
         raise ConfigError(
-            f"the store's file {file} has schema version {meta.get('schema')}, and this program knows "
-            f"{SCHEMA_VERSION}: run the version of the program that wrote it",
+            f"the store's file {file} has schema version {version}, and this program knows "
+            f"{schema.SCHEMA_VERSION}: run the version of the program that wrote it, or a newer one",
             field="store.path",
         )
-    if meta.get("clean") != 1 and (found := damage(connection)):
-        raise corrupt(file, found)
-    connection.execute("UPDATE meta SET v = 0 WHERE k = 'clean'")
+    return version
 
 
 def _unusable(file: Path, error: OSError) -> ConfigError:

@@ -86,4 +86,3 @@ class Writer:
             self._fold_at = size + WAL_BYTES if busy else WAL_BYTES
         except (OSError, sqlite3.Error):
             pass  # only a chance to shrink it: nothing is lost, and the next write that fails says why
-

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from discovery.api import bodies, leases, operator, services, v2keys
+from discovery.api import bodies, leases, lookup, operator, services, store, v2keys
 from discovery.api.parts import PARTS, ApiParts
 from discovery.api.problems import Handler, count, problems
 
@@ -22,7 +22,16 @@ def make_app(parts: ApiParts) -> web.Application:
     """Everything of the API that this version has."""
     app = web.Application(middlewares=[count, problems, _ready], client_max_size=bodies.MAX_BODY)
     app[PARTS] = parts
-    app.add_routes([*services.routes(), *leases.routes(), *v2keys.routes(), *operator.routes()])
+    app.add_routes(
+        [
+            *services.routes(),
+            *leases.routes(),
+            *v2keys.routes(),
+            *lookup.routes(),
+            *operator.routes(),
+            *store.routes(),
+        ]
+    )
     return app
 
 

@@ -20,7 +20,7 @@ from discovery.kv.contract import MAX_LEASE_ID
 from discovery.names import Path
 from discovery.registry import lease_text
 from discovery.service import Service
-from discovery.view import Record
+from discovery.tree import Record
 
 MAX_TEXT = 60_000  # bytes
 

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from aiohttp import web
 
 from discovery import names
+from discovery.dns.synthesis import Settings
 from discovery.errors import NotReady
 from discovery.feed import Feed
 from discovery.kv.contract import Store
@@ -28,6 +29,7 @@ from discovery.view import View
 class ApiParts:
     """`now`: seconds since the epoch (UTC). `stopping` is set by the node when it begins to stop.
 
+    `dns` is what DNS answers with, `cached` whether it keeps an answer to a name and type.
     `reload` takes over what may change in the configuration and names the settings that need a restart; it raises
     ConfigError.
     """
@@ -38,6 +40,8 @@ class ApiParts:
     feed: Feed
     registry: Registry
     metrics: Metrics
+    dns: Settings
+    cached: Callable[[Path, int], bool]
     reload: Callable[[], Sequence[str]]
     now: Callable[[], float] = time.time
     stopping: bool = False

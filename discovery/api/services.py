@@ -20,7 +20,7 @@ from discovery.api.parts import PARTS, ApiParts
 from discovery.errors import InvalidField, NotFound, StoreError
 from discovery.registry import lease_text
 from discovery.service import Service
-from discovery.view import Record
+from discovery.tree import Record
 
 LEASES_AT_ONCE = 64  # questions for the time left that one request has in flight
 PAGE = 1_000  # services in an answer when no limit is given

@@ -13,10 +13,12 @@ import click
 
 from discovery import __version__
 from discovery.cli.config import config
+from discovery.cli.explain import explain, zone
 from discovery.cli.lookup import lookup
 from discovery.cli.options import config_options
 from discovery.cli.serve import serve
 from discovery.cli.services import deregister, list_, register
+from discovery.cli.store import store
 from discovery.errors import DiscoveryError
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it
@@ -36,7 +38,7 @@ def cli() -> None:
     """
 
 
-for _command in (serve, register, deregister, list_, lookup, config):
+for _command in (serve, register, deregister, list_, lookup, explain, zone, config, store):
     cli.add_command(_command)
 
 

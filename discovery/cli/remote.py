@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, BinaryIO, Self
 from urllib.parse import quote
 
 import aiohttp
@@ -20,6 +20,7 @@ from yarl import URL
 from discovery.errors import ConfigError, DiscoveryError, NodeUnreachable
 
 TIMEOUT = 10.0  # seconds for one call, connecting included
+DOWNLOAD_TIMEOUT = 300.0  # seconds until a download's first byte, or its next: the node makes the file first
 
 # What a node answers is JSON whose fields http-api.md gives; the commands read them by name.
 Answer = dict[str, Any]
@@ -90,6 +91,41 @@ class Node:
             raise NodeUnreachable(
                 f"no node answers at {self._base} ({_reason(error)}); "
                 "start one with `discovery serve` or name another with --node"
+            ) from None
+
+    async def download(
+        self,
+        method: str,
+        path: Sequence[str],
+        target: BinaryIO,
+        progress: Callable[[int, int], None],
+        *,
+        query: Mapping[str, str] | None = None,
+    ) -> int:
+        """Write the answer's bytes to `target`; the revision it is of (0: not told).
+
+        `progress` is told the bytes so far and in all. Raises as `call`, and OSError when `target` can't be written.
+        """
+        url = URL(
+            str(self._base.origin()) + self._base.raw_path.rstrip("/") + "/" + "/".join(path), encoded=True
+        )
+        patient = aiohttp.ClientTimeout(total=None, sock_connect=TIMEOUT, sock_read=DOWNLOAD_TIMEOUT)
+        try:
+            async with self._session.request(
+                method, url.update_query(query or {}), timeout=patient, allow_redirects=False
+            ) as response:
+                if response.status != 200:
+                    _read(response, await response.read())
+                    raise NodeRefused(f"{url} answered {response.status}", answered=response.status)
+                total, done = response.content_length or 0, 0
+                async for piece in response.content.iter_chunked(1 << 20):
+                    target.write(piece)
+                    done += len(piece)
+                    progress(done, total)
+                return int(response.headers.get("X-Revision", 0))
+        except (TimeoutError, aiohttp.ClientError) as error:
+            raise NodeUnreachable(
+                f"no whole answer came from {self._base} ({_reason(error)}); try again, or name another with --node"
             ) from None
 
 

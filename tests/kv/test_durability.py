@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import re
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,9 +22,9 @@ from discovery.kv.contract import NoSpace, Unavailable, prefix_end
 from discovery.kv.embedded import EmbeddedStore
 from tests.support.clock import FakeClock
 
-ROUNDS = 6
+ROUNDS = 20
 CALLERS = 50
-ACKNOWLEDGED = 1_500  # before the kill
+ACKNOWLEDGED = 500  # before the kill
 
 WRITER = """
 import asyncio, json, os, sys
@@ -80,6 +82,66 @@ async def test_nothing_acknowledged_is_lost_over_kills(tmp_path: Path, rng: rand
         assert found.revision >= max(revision for revision, _ in acknowledged.values())
         await store.close()
     assert len(acknowledged) >= ROUNDS * ACKNOWLEDGED
+
+
+# Says every key that was acknowledged, on a pipe, which the trace shows as a write(1, ...).
+TRACED = """
+import asyncio, os, sys
+from pathlib import Path
+from discovery.kv.embedded import EmbeddedStore
+
+async def main(path):
+    store = EmbeddedStore(Path(path))
+    await store.start()
+    async def caller(name):
+        for number in range(40):
+            key = f"key-{name}-{number:03d}."
+            await store.put(key.encode(), bytes(50))
+            os.write(1, f"acknowledged {key}\\n".encode())
+    await asyncio.gather(*(caller(name) for name in range(8)))
+    os._exit(0)
+
+asyncio.run(main(sys.argv[1]))
+"""
+
+CALL = re.compile(r"(\d+) +(?:<\.\.\. )?(\w+)(?:\((\d*)| resumed)")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace (Debian package strace)")
+def test_every_acknowledgement_comes_after_its_fdatasync(tmp_path: Path) -> None:
+    """The page cache survives kill -9, so this looks at the system calls: first the log's pages with the key, then a
+    whole fdatasync of the log, then the acknowledgement."""
+    trace = tmp_path / "trace"
+    calls = "trace=openat,write,pwrite64,fdatasync,fsync"
+    command = ["strace", "-f", "-s", "9000", "-e", calls, "-o", str(trace)]
+    command += [sys.executable, "-c", TRACED, str(tmp_path / "store")]
+    subprocess.run(command, check=True, stdout=subprocess.PIPE)
+    wal = -1
+    written: dict[str, int] = {}  # key -> when its pages went to the log first
+    syncing = -1  # when the sync that runs now began
+    synced = -1  # everything written before this is on disk
+    acknowledged = 0
+    for when, line in enumerate(trace.read_text(errors="replace").splitlines()):
+        found = CALL.match(line)
+        if found is None:
+            continue
+        name, descriptor = found[2], found[3]
+        if name == "openat" and "store.db-wal" in line and wal < 0:  # the writer's is the first
+            wal = int(line.rpartition("= ")[2])
+        elif name == "pwrite64" and descriptor == str(wal):
+            for key in re.findall(r"key-\d-\d{3}\.", line):
+                written.setdefault(key, when)
+        elif name == "fdatasync":
+            if descriptor == str(wal):
+                syncing = when
+            if line.endswith("= 0") and syncing >= 0:  # whole, or the end of one that was cut in two
+                syncing, synced = -1, max(synced, syncing)
+        elif name == "write" and descriptor == "1" and "acknowledged" in line:
+            key = line.partition("acknowledged ")[2].partition("\\n")[0]
+            assert written[key] < synced, f"{key} was acknowledged before it was on disk"
+            acknowledged += 1
+    assert acknowledged == 8 * 40
 
 
 def note(line: bytes, acknowledged: dict[str, tuple[int, int]]) -> None:

@@ -16,7 +16,8 @@ import pytest
 
 from discovery.errors import ConfigError
 from discovery.kv.contract import Compacted, Lagged, NoSpace, Put, Store, Unavailable, WatchBatch, prefix_end
-from discovery.kv.embedded import EXPIRY_CHUNK, EmbeddedStore
+from discovery.kv.embedded import EmbeddedStore
+from discovery.kv.expiry import EXPIRY_CHUNK
 from discovery.kv.snapshot import restore_snapshot
 from tests.support.clock import FakeClock
 from tests.support.contract_suite import Place, StoreContract, changes, take
@@ -452,12 +453,25 @@ async def test_a_snapshot_restores_on_another_directory(tmp_path: Path) -> None:
         await asyncio.gather(*writes)
     assert stat.S_IMODE(target.stat().st_mode) == 0o600
     assert names(tmp_path) == {"one", "copy"}
-    assert restore_snapshot(target, tmp_path / "two") == revision
+    begin = restore_snapshot(target, tmp_path / "two")
     async with opened(tmp_path / "two", clock) as store:
         found = await store.range(b"", ALL)
-        assert found.revision == revision
+        assert found.revision == begin > last + 500
         assert len(found.kvs) == 1 + revision - last
         assert await store.lease_ttl(lease.id) == (60, 60)
+        for seen in (
+            1,
+            last,
+            revision,
+            last + 501,
+            begin - 1,
+        ):  # a watcher of the store that it was taken from
+            with pytest.raises(Compacted):
+                async with store.watch(b"", ALL, from_revision=seen + 1 if seen < begin - 1 else seen):
+                    pass
+        async with store.watch(b"", ALL, from_revision=begin + 1) as batches:
+            await store.put(b"new", b"")
+            assert [batch.revision for batch in await take(batches, 1)] == [begin + 1]
 
 
 # ---------------------------------------------------------------- many watchers

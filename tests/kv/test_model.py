@@ -1,14 +1,23 @@
-"""The embedded store against a small dict model: random calls, restarts, and the watch that tells them all."""
+"""The embedded store against a small dict model: any calls in any order, time, crashes, and watches."""
 
 from __future__ import annotations
 
 import asyncio
-import random
+import math
+import shutil
+import tempfile
+from collections.abc import Coroutine
 from pathlib import Path
+from typing import Any, TypeVar
 
-from discovery.errors import StoreError
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+
 from discovery.kv.contract import (
     KV,
+    Compacted,
     Compare,
     Delete,
     LeaseNotFound,
@@ -17,10 +26,13 @@ from discovery.kv.contract import (
     Range,
     RangeResult,
     Target,
+    WatchBatch,
     prefix_end,
 )
 from discovery.kv.embedded import EmbeddedStore
+from discovery.kv.remaining import EVERY, LONG
 from tests.support.clock import FakeClock
+from tests.support.contract_suite import changes
 
 KEYS = [b"a", b"a/1", b"a/2", b"b", b"b/1", b"c", b"\xff"]
 RANGES = [
@@ -31,7 +43,25 @@ RANGES = [
     (b"a", b"b/1"),
     (b"c", b""),
 ]
-TTL = 100
+TTLS = [10, 100, 1_000]
+UNKNOWN = 999
+
+Changes = list[tuple[bytes, bytes | None]]
+T = TypeVar("T")
+
+keys = st.sampled_from(KEYS)
+values = st.binary(max_size=2)
+picks = st.integers(0, 9)  # which of the leases there are
+
+
+def covers(start: bytes, end: bytes, key: bytes) -> bool:
+    return key == start if not end else key >= start and (end == b"\0" or key < end)
+
+
+class Leased:
+    def __init__(self, ttl: int, deadline: float) -> None:
+        self.ttl, self.deadline = ttl, deadline
+        self.noted: int | None = None
 
 
 class Model:
@@ -39,174 +69,301 @@ class Model:
 
     def __init__(self) -> None:
         self.revision = 1
+        self.compact_revision = 0
         self.kvs: dict[bytes, KV] = {}
-        self.leases: set[int] = set()
+        self.leases: dict[int, Leased] = {}
+        self.history: dict[int, Changes] = {}
+        self.next_note = 0.0
+        self._now: Changes = []
 
-    def put(self, key: bytes, value: bytes, lease: int, revision: int) -> None:
-        old = self.kvs.get(key)
+    def put(self, key: bytes, value: bytes, lease: int) -> None:
+        revision, old = self.revision + 1, self.kvs.get(key)
         created, version = (old.create_revision, old.version + 1) if old else (revision, 1)
         self.kvs[key] = KV(key, value, created, revision, version, lease)
+        self._now.append((key, value))
 
     def inside(self, key: bytes, end: bytes) -> list[bytes]:
-        return sorted(
-            k for k in self.kvs if (k == key if not end else k >= key and (end == b"\0" or k < end))
-        )
+        return sorted(k for k in self.kvs if covers(key, end, k))
 
     def delete(self, key: bytes, end: bytes) -> int:
-        found = self.inside(key, end)
-        for one in found:
-            del self.kvs[one]
+        return self._remove(self.inside(key, end))
+
+    def revoke(self, leases: set[int]) -> None:
+        for lease in leases:
+            del self.leases[lease]
+        self._remove(sorted(key for key, kv in self.kvs.items() if kv.lease in leases))
+
+    def _remove(self, found: list[bytes]) -> int:
+        for key in found:
+            del self.kvs[key]
+            self._now.append((key, None))
         return len(found)
 
-    def revoke(self, lease: int) -> int:
-        self.leases.remove(lease)
-        keys = [key for key, kv in self.kvs.items() if kv.lease == lease]
-        for key in keys:
-            del self.kvs[key]
-        return len(keys)
+    def commit(self) -> int:
+        """What changed is one revision; the revision now."""
+        if self._now:
+            self.revision += 1
+            self.history[self.revision] = self._now
+            self._now = []
+        return self.revision
 
 
-class Walk:
-    """One random walk over store and model together."""
+class StoreMachine(RuleBasedStateMachine):
+    """A live watcher runs through all of it, and begins anew after its store was killed."""
 
-    def __init__(self, path: Path, rng: random.Random) -> None:
-        self.path, self.rng, self.model, self.clock = path, rng, Model(), FakeClock()
+    def __init__(self) -> None:
+        super().__init__()
+        self.runner = asyncio.Runner()
+        self.place = Path(tempfile.mkdtemp(prefix="model-"))
+        self.lives = 0
+        self.clock = FakeClock()
+        self.model = Model()
 
-    async def open(self) -> None:
-        self.store = EmbeddedStore(self.path, clock=self.clock)
-        await self.store.start()
+    def run(self, call: Coroutine[Any, Any, T]) -> T:
+        return self.runner.run(call)
 
-    def lease(self) -> int:
-        known = [0, 0, *sorted(self.model.leases), 999]
-        return self.rng.choice(known)
+    @initialize()
+    def open(self) -> None:
+        async def start() -> None:
+            self.store = EmbeddedStore(self.place / str(self.lives), clock=self.clock, keep_seconds=1e12)
+            await self.store.start()
+            self.seen: list[WatchBatch] = []
+            self.told = asyncio.Event()
+            self.live_from = self.model.revision + 1
+            self.task = asyncio.create_task(self.listen(self.live_from))
 
-    async def put(self) -> None:
-        key, value, lease = self.rng.choice(KEYS), self.rng.randbytes(3), self.lease()
+        self.run(start())
+        self.model.next_note = self.clock() + EVERY
+
+    async def listen(self, revision: int) -> None:
+        async with self.store.watch(b"", b"\0", from_revision=revision) as batches:
+            async for batch in batches:
+                self.seen.append(batch)
+                self.told.set()
+
+    def pick(self, number: int) -> int:
+        known = [0, 0, *sorted(self.model.leases), UNKNOWN]
+        return known[number % len(known)]
+
+    # ---- writes
+
+    @rule(key=keys, value=values, number=picks)
+    def put(self, key: bytes, value: bytes, number: int) -> None:
+        lease = self.pick(number)
         if lease and lease not in self.model.leases:
-            assert isinstance(await caught(self.store.put(key, value, lease=lease)), LeaseNotFound)
+            with pytest.raises(LeaseNotFound):
+                self.run(self.store.put(key, value, lease=lease))
             return
-        self.model.revision += 1
-        self.model.put(key, value, lease, self.model.revision)
-        assert await self.store.put(key, value, lease=lease) == self.model.revision
+        self.model.put(key, value, lease)
+        assert self.run(self.store.put(key, value, lease=lease)) == self.model.commit()
 
-    async def delete(self) -> None:
-        key, end = self.rng.choice([*RANGES, *((key, b"") for key in KEYS)])
-        count = self.model.delete(key, end)
-        self.model.revision += count > 0
-        assert await self.store.delete(key, end) == (self.model.revision, count)
+    @rule(at=st.sampled_from([*RANGES, *((key, b"") for key in KEYS)]))
+    def delete(self, at: tuple[bytes, bytes]) -> None:
+        count = self.model.delete(*at)
+        assert self.run(self.store.delete(*at)) == (self.model.commit(), count)
 
-    async def txn(self) -> None:
-        model, rng = self.model, self.rng
-        key = rng.choice(KEYS)
-        kv = model.kvs.get(key)
-        when = Compare(key, Target.VERSION, "=", rng.choice([0, 1, kv.version if kv else 0]))
-        holds = (kv.version if kv else 0) == when.operand
-        branches = (self.branch(), self.branch())
-        grant = rng.choice([0, 0, TTL])
-        branch = branches[0] if holds else branches[1]
-        needed = {op.lease for op in branch if isinstance(op, Put)} - model.leases - {0}
-        call = self.store.txn([when], *branches, grant_ttl=grant)
+    @rule(puts=st.lists(st.tuples(keys, values, picks), min_size=2, max_size=6))
+    def many_at_once(self, puts: list[tuple[bytes, bytes, int]]) -> None:
+        """One group of the store; each is a revision of its own, in the order they were called."""
+
+        async def call() -> list[object]:
+            calls = [self.store.put(key, value, lease=self.pick(number)) for key, value, number in puts]
+            return list(await asyncio.gather(*calls, return_exceptions=True))
+
+        for (key, value, number), found in zip(puts, self.run(call()), strict=True):
+            lease = self.pick(number)
+            if lease and lease not in self.model.leases:
+                assert isinstance(found, LeaseNotFound)
+            else:
+                self.model.put(key, value, lease)
+                assert found == self.model.commit()
+
+    @rule(
+        key=keys,
+        wanted=st.integers(0, 3),
+        puts=st.lists(
+            st.tuples(st.sampled_from(KEYS[:4]), values, picks), max_size=2, unique_by=lambda p: p[0]
+        ),
+        deletes=st.lists(st.sampled_from(KEYS[4:]), max_size=2, unique=True),
+        look=st.sampled_from(RANGES),
+        swap=st.booleans(),
+        grant=st.sampled_from([0, 0, *TTLS]),
+    )
+    def txn(
+        self,
+        key: bytes,
+        wanted: int,
+        puts: list[tuple[bytes, bytes, int]],
+        deletes: list[bytes],
+        look: tuple[bytes, bytes],
+        swap: bool,
+        grant: int,
+    ) -> None:
+        model = self.model
+        ops: list[Op] = [Put(k, value, self.pick(number)) for k, value, number in puts]
+        ops += [Range(*look), *(Delete(k) for k in deletes), Range(*look)]
+        when = Compare(key, Target.VERSION, "=", wanted)
+        held = model.kvs.get(key)
+        holds = (held.version if held else 0) == wanted
+        then, otherwise = ([], ops) if swap else (ops, [])
+        branch = then if holds else otherwise
+        needed = {op.lease for op in branch if isinstance(op, Put)} - model.leases.keys() - {0}
         if needed and not grant:
-            assert isinstance(await caught(call), LeaseNotFound)
+            with pytest.raises(LeaseNotFound):
+                self.run(self.store.txn([when], then, otherwise))
             return
-        result = await call
+        result = self.run(self.store.txn([when], then, otherwise, grant_ttl=grant))
         assert result.succeeded is holds
-        revision, changed = model.revision + 1, False
-        if grant and any(isinstance(op, Put) for op in branch):
-            assert result.lease is not None
-            model.leases.add(result.lease.id)
-        else:
-            assert result.lease is None
+        assert (result.lease is not None) == bool(grant and any(isinstance(op, Put) for op in branch))
+        if result.lease is not None:
+            model.leases[result.lease.id] = Leased(grant, self.clock() + grant)
         for op, response in zip(branch, result.responses, strict=True):
             if isinstance(op, Put):
-                model.put(op.key, op.value, result.lease.id if result.lease else op.lease, revision)
-                changed = True
+                model.put(op.key, op.value, result.lease.id if result.lease else op.lease)
             elif isinstance(op, Delete):
-                changed = model.delete(op.key, op.end) > 0 or changed
+                model.delete(op.key, op.end)
             else:
                 assert isinstance(response, RangeResult)
-                assert list(response.kvs) == [model.kvs[key] for key in model.inside(op.key, op.end)]
-        model.revision += changed
-        assert result.revision == model.revision
+                assert list(response.kvs) == [model.kvs[k] for k in model.inside(op.key, op.end)]
+        assert result.revision == model.commit()
 
-    def branch(self) -> list[Op]:
-        rng = self.rng
-        puts: list[Op] = [
-            Put(key, rng.randbytes(2), self.lease()) for key in rng.sample(KEYS[:4], rng.randint(0, 2))
-        ]
-        deletes: list[Op] = [Delete(key, b"") for key in rng.sample(KEYS[4:], rng.randint(0, 2))]
-        ops = puts + deletes + [Range(*rng.choice(RANGES))]
-        rng.shuffle(ops)
-        return ops
+    # ---- leases and time
 
-    async def grant(self) -> None:
-        self.model.leases.add((await self.store.lease_grant(TTL)).id)
+    @rule(ttl=st.sampled_from(TTLS))
+    def grant(self, ttl: int) -> None:
+        lease = self.run(self.store.lease_grant(ttl))
+        self.model.leases[lease.id] = Leased(ttl, self.clock() + ttl)
 
-    async def revoke(self) -> None:
-        if self.model.leases:
-            lease = self.rng.choice(sorted(self.model.leases))
-            self.model.revision += self.model.revoke(lease) > 0
-            await self.store.lease_revoke(lease)
+    @rule(number=picks)
+    def keepalive(self, number: int) -> None:
+        lease = self.pick(number) or UNKNOWN
+        known = self.model.leases.get(lease)
+        assert self.run(self.store.lease_keepalive(lease)) == (known.ttl if known else 0)
+        if known:
+            known.deadline, known.noted = self.clock() + known.ttl, None
 
-    async def expire(self) -> None:
-        """All leases but the renewed ones end, in one chunk."""
-        kept = self.rng.sample(sorted(self.model.leases), len(self.model.leases) // 2)
-        self.clock.advance(TTL - 1)
-        assert await self.store.lease_keepalive_many(kept) == []
-        self.clock.advance(2)
-        await self.store.expire_due()
-        gone = sum([self.model.revoke(lease) for lease in self.model.leases - set(kept)])
-        self.model.revision += gone > 0
-
-    async def restart(self) -> None:
-        await self.store.close()
-        await self.open()
-
-    async def check(self) -> None:
-        key, end = self.rng.choice(RANGES)
-        found = await self.store.range(key, end)
-        assert list(found.kvs) == [self.model.kvs[key] for key in self.model.inside(key, end)]
-        assert found.revision == self.model.revision
-        assert (await self.store.status()).leases == len(self.model.leases)
-
-    async def replay(self) -> None:
-        """The watch from the first revision, applied to nothing, is the state."""
-        state: dict[bytes, KV] = {}
-        last = 1
-        if self.model.revision == 1:
+    @rule(number=picks)
+    def revoke(self, number: int) -> None:
+        lease = self.pick(number) or UNKNOWN
+        if lease not in self.model.leases:
+            with pytest.raises(LeaseNotFound):
+                self.run(self.store.lease_revoke(lease))
             return
-        async with self.store.watch(b"", b"\0", from_revision=1) as batches:
-            async for batch in batches:
-                assert batch.revision == last + 1
-                last = batch.revision
-                for event in batch.events:
-                    assert event.kv.mod_revision == batch.revision
-                    if event.deleted:
-                        del state[event.kv.key]
-                    else:
-                        state[event.kv.key] = event.kv
-                if last == self.model.revision:
-                    break
-        assert state == self.model.kvs
+        self.run(self.store.lease_revoke(lease))
+        self.model.revoke({lease})
+        self.model.commit()
+
+    @rule(seconds=st.sampled_from([1, 5, 9, 10, 50, 99, 300, 700]))
+    def time_passes(self, seconds: int) -> None:
+        async def call() -> None:
+            self.clock.advance(seconds)
+            await self.store.expire_due()
+            await self.store.note_due()
+
+        self.run(call())
+        model, now = self.model, self.clock()
+        model.revoke({lease for lease, leased in model.leases.items() if leased.deadline <= now})
+        model.commit()
+        if now >= model.next_note:
+            model.next_note = now + EVERY
+            for leased in model.leases.values():
+                if leased.ttl > LONG:
+                    leased.noted = math.ceil(leased.deadline - now)
+
+    # ---- the store itself
+
+    @rule(back=st.integers(0, 5))
+    def compact(self, back: int) -> None:
+        revision = self.model.revision - back
+        if revision <= self.model.compact_revision:
+            with pytest.raises(Compacted):
+                self.run(self.store.compact(revision))
+            return
+        self.run(self.store.compact(revision))
+        self.model.compact_revision = revision
+
+    @rule(kill=st.booleans())
+    def restart(self, kill: bool) -> None:
+        """A kill is the files as they are while the store is open."""
+        old = self.place / str(self.lives)
+        if kill:
+            self.lives += 1
+            shutil.copytree(old, self.place / str(self.lives))
+        self.close()
+        self.open()
+        for leased in self.model.leases.values():
+            leased.deadline = self.clock() + (leased.ttl if leased.noted is None else leased.noted)
+
+    @rule(at=st.sampled_from(RANGES), back=st.integers(0, 40))
+    def watch_from_the_past(self, at: tuple[bytes, bytes], back: int) -> None:
+        start = max(1, self.model.revision + 1 - back)
+
+        def covered(batch: Changes) -> Changes:
+            return [each for each in batch if covers(*at, each[0])]
+
+        wanted = [
+            (r, covered(batch)) for r, batch in self.model.history.items() if r >= start and covered(batch)
+        ]
+
+        async def read() -> list[tuple[int, Changes]]:
+            async with self.store.watch(*at, from_revision=start) as batches:
+                found = [await anext(batches) for _ in wanted]
+            return [(batch.revision, changes(batch)) for batch in found]
+
+        if start < self.model.compact_revision:
+            with pytest.raises(Compacted):
+                self.run(read())
+        else:
+            assert self.run(read()) == wanted
+
+    # ---- what always holds
+
+    @invariant()
+    def the_store_is_the_model(self) -> None:
+        if not hasattr(self, "store"):
+            return
+
+        async def look() -> None:
+            model = self.model
+            found = await self.store.range(b"", b"\0")
+            assert list(found.kvs) == [model.kvs[key] for key in sorted(model.kvs)]
+            assert found.revision == model.revision
+            assert sorted(self.store.lease_ids()) == sorted(model.leases)
+            for lease, leased in model.leases.items():
+                assert await self.store.lease_ttl(lease) == (leased.ttl, leased.deadline - self.clock())
+            wanted = [(r, batch) for r, batch in model.history.items() if r >= self.live_from]
+            while len(self.seen) < len(wanted):
+                self.told.clear()
+                await self.told.wait()
+            assert [(batch.revision, changes(batch)) for batch in self.seen] == wanted
+
+        self.run(asyncio.wait_for(look(), 20))
+
+    def close(self) -> None:
+        async def end() -> None:
+            await self.store.close()
+            await self.task
+
+        self.run(end())
+
+    def teardown(self) -> None:
+        if hasattr(self, "store"):
+            self.close()
+        self.runner.close()
+        shutil.rmtree(self.place)
 
 
-async def caught(call: object) -> StoreError | None:
-    assert asyncio.iscoroutine(call)
-    try:
-        await call
-    except StoreError as error:
-        return error
-    return None
+def agrees(examples: int, steps: int) -> None:
+    chosen = settings(
+        max_examples=examples, stateful_step_count=steps, deadline=None, derandomize=True, database=None
+    )
+    run_state_machine_as_test(StoreMachine, settings=chosen)
 
 
-async def test_random_calls_agree_with_the_model(tmp_path: Path, rng: random.Random) -> None:
-    for number in range(3):
-        walk = Walk(tmp_path / str(number), rng)
-        await walk.open()
-        steps = [walk.put, walk.delete, walk.txn, walk.grant, walk.revoke, walk.expire, walk.restart]
-        for _ in range(120):
-            (step,) = rng.choices(steps, [8, 4, 8, 3, 2, 1, 0.3])
-            await step()
-            await walk.check()
-        await walk.replay()
-        await walk.store.close()
+def test_any_calls_agree_with_the_model() -> None:
+    agrees(examples=15, steps=25)
+
+
+@pytest.mark.slow
+def test_many_calls_agree_with_the_model() -> None:
+    agrees(examples=150, steps=60)

@@ -140,7 +140,7 @@ def test_a_damaged_file_is_corrupt_with_its_name_and_the_way_out(
     with pytest.raises(Corrupt) as refused:
         connect_writer(file)
     assert str(file) in refused.value.detail
-    assert f"restore a snapshot into {tmp_path}" in refused.value.detail
+    assert f"put a snapshot into {tmp_path} with `discovery store restore`" in refused.value.detail
     assert "\n" not in refused.value.detail
 
 
@@ -154,9 +154,9 @@ def test_a_whole_file_is_opened_after_an_unclean_end(tmp_path: Path) -> None:
 def test_another_schema_version_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "store.db"
     connection = connect_writer(file)
-    connection.execute("UPDATE meta SET v = 2 WHERE k = 'schema'")
+    connection.execute("UPDATE meta SET v = 99 WHERE k = 'schema'")
     close_writer(connection)
-    with pytest.raises(ConfigError, match="schema version 2, and this program knows 1"):
+    with pytest.raises(ConfigError, match="schema version 99, and this program knows 2"):
         connect_writer(file)
 
 

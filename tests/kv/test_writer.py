@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from discovery.kv.bulk import SIZES
 from discovery.kv.contract import InvalidRequest, Unavailable
-from discovery.kv.sqlite_file import close_writer, connect_writer, read_meta
 from discovery.kv.group import TRIM_ROWS, WriteGroup
-from discovery.kv.pending import SIZES
+from discovery.kv.sqlite_file import close_writer, connect_writer, read_meta
 from discovery.kv.writer import Writer
 
 

@@ -19,6 +19,7 @@ from yarl import URL
 from discovery import names
 from discovery.api.app import IDLE_SECONDS, make_app, make_runner
 from discovery.api.parts import ApiParts
+from discovery.dns_settings import dns_settings
 from discovery.feed import Feed
 from discovery.kv.contract import KV
 from discovery.kv.embedded import EmbeddedStore
@@ -177,6 +178,8 @@ async def running_api(
         feed=api.feed,
         registry=api.registry,
         metrics=api.metrics,
+        dns=dns_settings(config, host_name="n1", local_addresses=[]),
+        cached=lambda path, qtype: False,
         reload=lambda: ["dns.listen"],
         now=lambda: NOW,
     )

@@ -1,0 +1,106 @@
+"""`discovery explain` and `discovery zone export`: what DNS answers and why, and a zone as a master file.
+
+Owns what these commands print. The reasons are the node's own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from discovery.cli.options import json_option, node_options
+from discovery.cli.output import print_json, print_table, say
+
+if TYPE_CHECKING:
+    from discovery.cli.remote import Answer
+
+
+@click.command()
+@click.argument("name")
+@click.argument("rtype", metavar="[TYPE]", default="A")
+@json_option
+@node_options
+def explain(name: str, rtype: str, as_json: bool, node_url: str, token: str | None) -> None:
+    """Say what a node's DNS answers and why: which keys matched, which rule left which out, where TTLs come from.
+
+    \b
+    Example:
+      discovery explain web.prod.discovery.internal SRV
+      discovery explain discovery.internal --json
+    """
+    from discovery.cli.remote import Node
+
+    async def ask() -> Answer:
+        async with Node(node_url, token) as node:
+            return await node.call("GET", ("v1", "lookup"), query={"name": name, "type": rtype})
+
+    answer = asyncio.run(ask())
+    if as_json:
+        print_json(answer)
+    else:
+        _print(answer)
+
+
+def _print(answer: Answer) -> None:
+    where = f"zone {answer['zone']}" if answer["zone"] else "no zone"
+    kept = "from the cache" if answer["cached"] else "made anew"
+    say(
+        f"{answer['name']} {answer['type']}: {answer['rcode']} ({where}, revision {answer['revision']}, {kept})"
+    )
+    for remark in answer["remarks"]:
+        say(f"  {remark}")
+    for section in ("answer", "authority", "additional"):
+        if answer[section]:
+            say("")
+            say(f"{section}:")
+            for record in answer[section]:
+                say(f"  {record}")
+    if answer["services"]:
+        say("")
+        columns = ("key", "used", "ttl", "from", "found by", "left out because")
+        rows = [
+            (
+                service["key"],
+                "yes" if service["used"] else "no",
+                service["ttl"],
+                service["ttl_from"],
+                service["matched_by"],
+                service["reason"],
+            )
+            for service in answer["services"]
+        ]
+        print_table(columns, rows)
+    if answer["unreadable"]:
+        say("")
+        print_table(("unreadable key", "why"), [(bad["key"], bad["reason"]) for bad in answer["unreadable"]])
+
+
+@click.group()
+def zone() -> None:
+    """A node's zones."""
+
+
+@zone.command("export")
+@click.argument("name", required=False)
+@node_options
+def zone_export(name: str | None, node_url: str, token: str | None) -> None:
+    """Print a zone as a master file, as DNS would answer it now [default: the node's first zone].
+
+    \b
+    Example:
+      discovery zone export > discovery.internal.zone
+      discovery zone export other.example
+    """
+    from discovery.cli.remote import Node
+
+    async def fetch() -> None:
+        async with Node(node_url, token) as node:
+            query = {"zone": name} if name else {}
+            await node.download(
+                "GET", ("v1", "zone"), sys.stdout.buffer, lambda done, total: None, query=query
+            )
+
+    asyncio.run(fetch())

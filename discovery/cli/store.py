@@ -1,0 +1,318 @@
+"""`discovery store`: back up, restore, look at and move what is registered.
+
+Owns two kinds of commands. `snapshot` asks a running node over HTTP, as `stats` and `compact` do with --node. All
+others work on a data directory that no node uses, and say so when one does. Long ones show progress on a terminal.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
+
+import click
+
+from discovery.cli.options import DEFAULT_NODE, config_loader, config_options, json_option, node_options
+from discovery.cli.output import print_json, print_table, say
+from discovery.cli.progress import Show, progress
+from discovery.errors import Conflict, InvalidField
+
+if TYPE_CHECKING:
+    from discovery.kv.embedded import EmbeddedStore
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+FOREIGN_TTL = 300
+
+
+def path_option(command: Callable[P, R]) -> Callable[P, R]:
+    """Give a command `--path`: the data directory it works on."""
+    return click.option(
+        "--path",
+        type=click.Path(path_type=Path),
+        metavar="DIR",
+        help="The data directory [default: store.path of the configuration].",
+    )(command)
+
+
+def maybe_node_options(command: Callable[P, R]) -> Callable[P, R]:
+    """Give a command `--node` and `--token`, where leaving them out means the data directory."""
+    command = click.option("--token", envvar="DISCOVERY_TOKEN", metavar="TOKEN", help="Bearer token.")(
+        command
+    )
+    return click.option(
+        "--node", "node_url", metavar="URL", help=f"Ask this running node, such as {DEFAULT_NODE}."
+    )(command)
+
+
+@click.group()
+@config_options
+def store() -> None:
+    """Back up, restore, check and move the store.
+
+    \b
+    Example:
+      discovery store snapshot backup.db
+      discovery store restore backup.db --path /var/lib/discovery
+    """
+
+
+@store.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@node_options
+def snapshot(file: Path, node_url: str, token: str | None) -> None:
+    """Write a snapshot of a running node's store to FILE, which must not exist.
+
+    \b
+    Example:
+      discovery store snapshot backup-$(date +%F).db
+    """
+    from discovery.cli.remote import Node
+
+    async def fetch(show: Show) -> int:
+        async with Node(node_url, token) as node:
+            with _new_file(file) as target, target.open("wb") as out:
+                revision = await node.download(
+                    "POST",
+                    ("v1", "store", "snapshot"),
+                    out,
+                    lambda done, total: show("receiving", done, total),
+                )
+                out.flush()
+                os.fsync(out.fileno())
+            return revision
+
+    with progress(size=True) as show:
+        revision = asyncio.run(fetch(show))
+    say(f"{file}: snapshot of revision {revision}, {file.stat().st_size} bytes")
+
+
+@store.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@path_option
+@config_options
+def restore(file: Path, path: Path | None) -> None:
+    """Put the snapshot FILE into a data directory that holds no store yet.
+
+    Revisions go on far above the snapshot's, and the history begins anew, so that no watcher is misled.
+
+    \b
+    Example:
+      discovery store restore backup.db --path /var/lib/discovery
+    """
+    from discovery.kv.snapshot import restore_snapshot
+
+    directory = _directory(path)
+    with progress(size=True) as show:
+        revision = restore_snapshot(file, directory, show)
+    say(f"{directory}: restored from {file}; it begins at revision {revision}")
+
+
+@store.command()
+@click.argument("file", type=click.Path(path_type=Path), required=False)
+@path_option
+@config_options
+def check(file: Path | None, path: Path | None) -> None:
+    """Read all of the store, or of the snapshot FILE, and say whether it is whole. Changes nothing.
+
+    \b
+    Example:
+      discovery store check backup.db
+    """
+    from discovery.kv import offline
+
+    with progress() as show:
+        if file is not None:
+            found, name = offline.check(file, show), file
+        else:
+            with offline.store_file(_directory(path)) as name:
+                found = offline.check(name, show)
+    say(f"{name}: whole; {found.keys} keys and {found.leases} leases at revision {found.revision}")
+
+
+@store.command()
+@path_option
+@maybe_node_options
+@config_options
+def compact(path: Path | None, node_url: str | None, token: str | None) -> None:
+    """Drop the history. On a data directory also give free space back to the disk.
+
+    \b
+    Example:
+      discovery store compact --path /var/lib/discovery
+      discovery store compact --node http://127.0.0.1:8053
+    """
+    if node_url is not None:
+        answer = _ask(node_url, token, "POST", "compact")
+        say(f"{node_url}: history below revision {answer['compact_revision']} is dropped")
+        return
+    from discovery.kv import offline
+
+    directory = _directory(path)
+    with progress() as show:
+        found = offline.compact(directory, show)
+    say(f"{directory}: {found.size} bytes; history below revision {found.compact_revision} is dropped")
+
+
+@store.command()
+@path_option
+@maybe_node_options
+@json_option
+@config_options
+def stats(path: Path | None, node_url: str | None, token: str | None, as_json: bool) -> None:
+    """Show revision, sizes and counts of a data directory, or of a running node's store with --node.
+
+    \b
+    Example:
+      discovery store stats --node http://127.0.0.1:8053 --json
+    """
+    if node_url is not None:
+        answer = _ask(node_url, token, "GET")
+    else:
+        import msgspec
+
+        from discovery.kv import offline
+
+        with offline.store_file(_directory(path)) as file:
+            answer = msgspec.to_builtins(offline.summary(file))
+    if as_json:
+        print_json(answer)
+    else:
+        rows = [
+            (name, "; ".join(value) if isinstance(value, list) else value) for name, value in answer.items()
+        ]
+        print_table(("of the store", "value"), rows)
+
+
+@store.command("export")
+@click.argument("file", type=click.Path(path_type=Path))
+@path_option
+@config_options
+def export(file: Path, path: Path | None) -> None:
+    """Write all keys and leases to FILE as JSON lines; - is standard output.
+
+    \b
+    Example:
+      discovery store export everything.jsonl
+      discovery store export - | grep web.prod
+    """
+    from discovery.transfer import export_lines
+
+    async def write(opened: EmbeddedStore, show: Show) -> int:
+        leases = opened.lease_ids()
+        with _new_file(file) if str(file) != "-" else _standard_output() as target, target.open("wb") as out:
+            lines = 0
+            async for line in export_lines(opened, leases):
+                out.write(line + b"\n")
+                lines += 1
+                if lines % 1_000 == 0:
+                    show("writing", lines, 0)
+            out.flush()
+        return lines - 1 - len(leases)
+
+    keys = _with_store(_directory(path), write, new=False)
+    if str(file) != "-":
+        say(f"{file}: {keys} keys")
+
+
+@store.command("import")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--overwrite", is_flag=True, help="Replace keys that are there already.")
+@click.option(
+    "--lease-ttl",
+    type=click.IntRange(1, 86_400),
+    default=FOREIGN_TTL,
+    show_default=True,
+    help="Seconds that leases from etcdctl get, whose TTL it does not print.",
+)
+@path_option
+@config_options
+def import_(file: Path, overwrite: bool, lease_ttl: int, path: Path | None) -> None:
+    """Read keys and leases from FILE: an export, or what `etcdctl get --prefix /skydns -w json` printed.
+
+    Leases keep their ids and begin with their full time when the node starts.
+
+    \b
+    Example:
+      etcdctl get --prefix /skydns -w json > tree.json
+      discovery store import tree.json --path /var/lib/discovery
+    """
+    from discovery.transfer import Moved, import_items, read_lines
+
+    async def read(opened: EmbeddedStore, show: Show) -> Moved:
+        with lines:
+            items = read_lines(lines, lease_ttl=lease_ttl)
+            return await import_items(
+                opened, items, overwrite=overwrite, progress=lambda done: show("importing", done, 0)
+            )
+
+    try:
+        lines = file.open("rb")
+    except OSError as error:
+        raise InvalidField(f"{file} cannot be read: {error.strerror}") from None
+    directory = _directory(path)
+    moved = _with_store(directory, read, new=True)
+    say(f"{directory}: {moved.keys} keys and {moved.leases} leases imported from {file}")
+
+
+# ---------------------------------------------------------------- what they share
+
+
+def _directory(path: Path | None) -> Path:
+    return path if path is not None else Path(config_loader()().config.store.path)
+
+
+def _ask(node_url: str, token: str | None, method: str, *below: str) -> dict[str, object]:
+    from discovery.cli.remote import Node
+
+    async def call() -> dict[str, object]:
+        async with Node(node_url, token) as node:
+            return await node.call(method, ("v1", "store", *below), body={} if method == "POST" else None)
+
+    return asyncio.run(call())
+
+
+def _with_store(directory: Path, work: Callable[[EmbeddedStore, Show], Awaitable[R]], *, new: bool) -> R:
+    """Does `work` on the store of a directory that no node uses. Its clock stands still, so that no lease ends."""
+    from discovery.kv.embedded import EmbeddedStore
+    from discovery.kv.offline import store_file
+
+    async def run(show: Show) -> R:
+        opened = EmbeddedStore(directory, clock=lambda: 0.0)
+        await opened.start()
+        try:
+            return await work(opened, show)
+        finally:
+            await opened.close()
+
+    if not new:
+        with store_file(directory):
+            pass  # an export makes no store where there is none
+    with progress() as show:
+        return asyncio.run(run(show))
+
+
+@contextmanager
+def _new_file(file: Path) -> Iterator[Path]:
+    """A file beside `file` that takes its name when all went well. Raises Conflict, InvalidField."""
+    if file.exists():
+        raise Conflict(f"{file} exists already, and is not overwritten: choose another name")
+    partial = file.with_name(file.name + ".partial")
+    try:
+        os.close(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600))
+        try:
+            yield partial
+            partial.replace(file)
+        finally:
+            partial.unlink(missing_ok=True)
+    except OSError as error:
+        raise InvalidField(f"{file} cannot be written: {error.strerror}") from None
+
+
+@contextmanager
+def _standard_output() -> Iterator[Path]:
+    yield Path("/dev/stdout")

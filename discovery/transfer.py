@@ -1,0 +1,218 @@
+"""Keys and leases as text: out of any store, into any store.
+
+Owns the format of `discovery store export` (JSON lines: a head, the leases, the keys) and the reading of it, and of
+what `etcdctl get --prefix KEY -w json` prints. It opens nothing and knows no engine. A lease keeps its id, so that
+who renews it needs to know nothing of the move. How: both ways go in pieces, each a transaction when it is written.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from itertools import islice
+from typing import TypeVar
+
+import msgspec
+
+from discovery.errors import Conflict, InvalidField
+from discovery.kv.contract import MAX_LEASE_ID, Compare, LeaseExists, Put, Store, Target
+
+FORMAT = "discovery-store"
+VERSION = 1
+PAGE = 5_000  # keys read at once
+PIECE = 500  # keys written in one transaction, leases granted at once
+
+
+T = TypeVar("T")
+
+
+class Head(msgspec.Struct, kw_only=True):
+    """The first line."""
+
+    format: str
+    version: int
+    revision: int
+    leases: int
+
+
+class Line(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True, kw_only=True):
+    """A lease (`lease`: 16 hex digits; `ttl` in seconds), or a key (`lease` empty: permanent).
+
+    `key64`, `value64`: base64, where the bytes are no text.
+    """
+
+    key: str = ""
+    key64: str = ""
+    lease: str = ""
+    ttl: int = 0
+    value: str = ""
+    value64: str = ""
+
+
+class EtcdKey(msgspec.Struct):
+    """A key as etcdctl prints it: base64 of `key` and `value`."""
+
+    key: bytes
+    value: bytes = b""
+    lease: int = 0
+
+
+class EtcdKeys(msgspec.Struct):
+    kvs: list[EtcdKey] = []
+
+
+class Lease(msgspec.Struct, frozen=True):
+    id: int
+    ttl: int
+
+
+class Key(msgspec.Struct, frozen=True):
+    key: bytes
+    value: bytes
+    lease: int
+
+
+class Moved(msgspec.Struct, frozen=True):
+    keys: int
+    leases: int
+
+
+# ---------------------------------------------------------------- out
+
+
+async def export_lines(store: Store, leases: Sequence[int]) -> AsyncIterator[bytes]:
+    """The lines, without their ends. `leases`: all that there are, those without keys too."""
+    page = await store.range(b"", b"\0", limit=PAGE)
+    yield msgspec.json.encode(
+        Head(format=FORMAT, version=VERSION, revision=page.revision, leases=len(leases))
+    )
+    for lease in leases:
+        ttl, _ = await store.lease_ttl(lease)
+        yield msgspec.json.encode(Line(lease=f"{lease:016x}", ttl=ttl))
+    while True:
+        for kv in page.kvs:
+            line = Line(lease=f"{kv.lease:016x}" if kv.lease else "")
+            line.key, line.key64 = _text(kv.key)
+            line.value, line.value64 = _text(kv.value)
+            yield msgspec.json.encode(line)
+        if not page.more:
+            return
+        page = await store.range(page.kvs[-1].key + b"\0", b"\0", limit=PAGE)
+
+
+def _text(raw: bytes) -> tuple[str, str]:
+    try:
+        return raw.decode(), ""
+    except UnicodeDecodeError:
+        return "", base64.b64encode(raw).decode()
+
+
+# ---------------------------------------------------------------- in
+
+
+def read_lines(lines: Iterable[bytes], *, lease_ttl: int) -> Iterator[Lease | Key]:
+    """The leases and keys of an export, or of what etcdctl printed, whose leases have no TTL: they get `lease_ttl`.
+
+    Raises InvalidField, which names the line.
+    """
+    rest = iter(lines)
+    first = next(rest, b"")
+    head = _decode(first, dict[str, msgspec.Raw], 1)
+    if "format" in head:
+        known = _decode(first, Head, 1)
+        if (known.format, known.version) != (FORMAT, VERSION):
+            raise InvalidField(
+                f"line 1: this is {known.format} version {known.version}, and this program reads {FORMAT} {VERSION}"
+            )
+        yield from _read_export(rest)
+    elif "header" in head or "kvs" in head:
+        if next(rest, b"").strip():
+            raise InvalidField("line 2: etcdctl prints one line; give the output of one call")
+        yield from _read_etcdctl(_decode(first, EtcdKeys, 1), lease_ttl)
+    else:
+        raise InvalidField(
+            "line 1: this is neither an export of this program nor the output of `etcdctl get --prefix KEY -w json`"
+        )
+
+
+def _read_export(lines: Iterator[bytes]) -> Iterator[Lease | Key]:
+    for number, raw in enumerate(lines, 2):
+        line = _decode(raw, Line, number)
+        if line.ttl:
+            yield Lease(_lease_id(line.lease, number), line.ttl)
+            continue
+        try:
+            key = base64.b64decode(line.key64, validate=True) if line.key64 else line.key.encode()
+            value = base64.b64decode(line.value64, validate=True) if line.value64 else line.value.encode()
+        except binascii.Error as error:
+            raise InvalidField(f"line {number}: key64 or value64 is not base64: {error}") from None
+        if not key:
+            raise InvalidField(f"line {number}: the key is empty")
+        yield Key(key, value, _lease_id(line.lease, number) if line.lease else 0)
+
+
+def _read_etcdctl(found: EtcdKeys, lease_ttl: int) -> Iterator[Lease | Key]:
+    for lease in sorted({kv.lease for kv in found.kvs if kv.lease}):
+        yield Lease(lease, lease_ttl)
+    for kv in found.kvs:
+        yield Key(kv.key, kv.value, kv.lease)
+
+
+def _lease_id(text: str, number: int) -> int:
+    try:
+        lease = int(text, 16)
+    except ValueError:
+        lease = 0
+    if not 0 < lease <= MAX_LEASE_ID:
+        raise InvalidField(f"line {number}: {text!r} is not a lease's id, 16 hex digits")
+    return lease
+
+
+def _decode(raw: bytes, type_: type[T], number: int) -> T:
+    try:
+        return msgspec.json.decode(raw, type=type_)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise InvalidField(f"line {number}: {error}") from None
+
+
+async def import_items(
+    store: Store, items: Iterable[Lease | Key], *, overwrite: bool, progress: Callable[[int], None]
+) -> Moved:
+    """Writes all of them, in order. A key or lease that is there already raises Conflict, unless `overwrite`.
+
+    What went before an error stays: the same call again with `overwrite` finishes the work.
+    """
+    keys = leases = 0
+    rest = iter(items)
+    while piece := list(islice(rest, PIECE)):
+        wanted = [item for item in piece if isinstance(item, Lease)]
+        await asyncio.gather(*(_grant(store, lease, overwrite=overwrite) for lease in wanted))
+        found = {item.key: item for item in piece if isinstance(item, Key)}
+        puts = [Put(key.key, key.value, key.lease) for key in found.values()]
+        when = [] if overwrite else [Compare(key, Target.VERSION, "=", 0) for key in found]
+        if puts and not (await store.txn(when, puts)).succeeded:
+            raise Conflict(await _present(store, found))
+        keys, leases = keys + len(puts), leases + len(wanted)
+        progress(keys + leases)
+    return Moved(keys, leases)
+
+
+async def _grant(store: Store, lease: Lease, *, overwrite: bool) -> None:
+    try:
+        await store.lease_grant(lease.ttl, lease.id)
+    except LeaseExists:
+        if not overwrite:
+            raise Conflict(
+                f"the lease {lease.id:016x} is there already: import into an empty store, or say --overwrite"
+            ) from None
+        await store.lease_keepalive(lease.id)
+
+
+async def _present(store: Store, keys: Iterable[bytes]) -> str:
+    for key in keys:
+        if (await store.range(key, keys_only=True)).kvs:
+            name = key.decode(errors="backslashreplace")
+            return f"the key {name} is there already: import into an empty store, or say --overwrite"
+    return "a key that was there is gone again: somebody else writes to this store; try again"

@@ -1,0 +1,83 @@
+"""The DNS server of one process: responders, forwarding and listeners put together.
+
+Owns which parts share what: one prepared cache for UDP and TCP, raw caches apart, one forwarder for both. It is given
+bound sockets and ends them; it reads no configuration and knows nothing of where the services come from.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import socket
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
+
+from discovery.dns.answer import Prepared
+from discovery.dns.cache import Cache
+from discovery.dns.counters import DnsCounters
+from discovery.dns.deferred import DeferredResponder
+from discovery.dns.forward import Forwarder, Routes
+from discovery.dns.responder import Responder
+from discovery.dns.source import Path, Source
+from discovery.dns.synthesis import Settings
+from discovery.dns.tcp import TcpListener
+from discovery.dns.udp import UdpListener
+
+# Shares of the answer cache: most questions come over UDP, again and again with the same bytes.
+RAW_SHARE_UDP, RAW_SHARE_TCP, PREPARED_SHARE = 0.5, 0.2, 0.3
+
+
+class DnsServer:
+    """`cache_bytes` for finished answers (0: none are kept); `clock` counts seconds and never goes back."""
+
+    def __init__(
+        self,
+        source: Source,
+        settings: Settings,
+        routes: Routes,
+        counters: DnsCounters,
+        *,
+        cache_bytes: int,
+        clock: Callable[[], float] = time.monotonic,
+        draw: Callable[[], float] = random.random,
+    ) -> None:
+        self._counters = counters
+        self._clock = clock
+        self._stack = AsyncExitStack()
+        self._forwarder = Forwarder(routes, source, settings.zones, counters, clock)
+        prepared: Cache[tuple[bytes, int], Prepared] = Cache(int(cache_bytes * PREPARED_SHARE))
+
+        def responder(*, udp: bool) -> Responder:
+            raw_bytes = int(cache_bytes * (RAW_SHARE_UDP if udp else RAW_SHARE_TCP))
+            return Responder(
+                source, settings, counters, draw=draw, udp=udp, raw_bytes=raw_bytes, prepared=prepared
+            )
+
+        self._udp, self._tcp = responder(udp=True), responder(udp=False)
+        self._deferred_udp, self._deferred_tcp = (
+            DeferredResponder(each, self._forwarder, source, settings) for each in (self._udp, self._tcp)
+        )
+        self.addresses: list[tuple[str, int]] = []
+
+    async def start(self, bound: Sequence[tuple[socket.socket, socket.socket]]) -> None:
+        """Answers on pairs of bound sockets, UDP and TCP, and takes them over."""
+        loop = asyncio.get_running_loop()
+        for closable in (self._forwarder, self._deferred_udp, self._deferred_tcp):
+            self._stack.callback(closable.close)
+        for udp, tcp in bound:
+            udp_listener = UdpListener(udp, self._udp, self._deferred_udp, self._counters)
+            udp_listener.start(loop)
+            self._stack.callback(udp_listener.close, loop)
+            tcp_listener = TcpListener(tcp, self._tcp, self._deferred_tcp, self._counters, self._clock)
+            await tcp_listener.start()
+            self._stack.push_async_callback(tcp_listener.close)
+            self.addresses.append(udp_listener.address)
+
+    async def close(self) -> None:
+        """Sends out what is answered, and ends."""
+        await self._stack.aclose()
+
+    def is_kept(self, path: Path, qtype: int) -> bool:
+        """Whether the answer to that question is kept and holds."""
+        return self._udp.is_prepared(path, qtype)
