@@ -174,8 +174,9 @@ class LeasesConfig(Struct, frozen=True, kw_only=True):
         Meta(
             ge=0,
             le=1,
-            description="Guard against mass expiry: when more than this share of a service's instances, at least 3, "
-            "run out at once, they get one TTL more, once; when the node was stalled, all leases their full TTL. 0: off.",
+            description="Guard against mass expiry: when more than this share of a service's instances, at "
+            "least 3, run out at once, they get one TTL more, once; after a stall of the node all leases get "
+            "their full TTL. 0: off.",
         ),
     ] = 0.5
 

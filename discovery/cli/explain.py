@@ -80,7 +80,12 @@ def _print(answer: Answer) -> None:
 
 @click.group()
 def zone() -> None:
-    """A node's zones."""
+    """A node's zones.
+
+    \b
+    Example:
+      discovery zone export
+    """
 
 
 @zone.command("export")

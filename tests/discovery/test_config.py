@@ -206,7 +206,6 @@ class TestUnbuilt:
             "store.engine=managed-etcd",
             "store.etcd.username=x",
             "store.member.binary=/usr/bin/etcd",
-            "leases.guard=0",
         ],
     )
     def test_is_refused_not_ignored(self, folder: Path, sets: str) -> None:
