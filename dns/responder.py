@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable
 from typing import NamedTuple
 
-from discovery.dns import wire
+from discovery.dns import text, wire
 from discovery.dns.answer import MAX_MESSAGE, Body, Prepared, pack
 from discovery.dns.cache import Cache
 from discovery.dns.counters import DnsCounters
@@ -21,6 +21,7 @@ from discovery.dns.synthesis import Settings, synthesize
 
 log = logging.getLogger(__name__)
 
+TOLD = 100
 COPIED_FLAGS = 0x7800 | wire.RD | wire.CD  # opcode; RFC 1035 section 4.1.1, RFC 4035 section 3.1.6
 
 
@@ -52,6 +53,7 @@ class Responder:
         self._udp = udp
         self._raw: Cache[bytes, Body] = Cache(raw_bytes)
         self._prepared = prepared
+        self._told: set[bytes] = set()  # names that max_matched cut, as told in the log
 
     def respond(self, packet: bytes) -> bytes | Deferred | None:
         """The whole answer, at most 65,535 bytes and over UDP never over the client's size; None: no answer.
@@ -139,13 +141,21 @@ class Responder:
         prepared = Prepared(answer, path)
         if answer.cut:
             self._counters.cut += 1
-            name = b".".join(reversed(path)).decode("ascii", "backslashreplace")
-            limit = self._settings.max_matched
-            log.warning("%s: more than %d services match; the first of them made the answer", name, limit)
+            self._tell_cut(query.name, path)
         if not prepared.stamps:  # outside every zone: it depends on the configuration alone
             prepared.stamps = ((self._source.epoch, epoch),)
         self._prepared.put((query.name, query.qtype), prepared, prepared.stamps, epoch, prepared.memory)
         return prepared
+
+    def _tell_cut(self, name: bytes, path: Path) -> None:
+        """Once a name, and never of more than TOLD names: whoever asks decides how often this happens."""
+        if name in self._told or len(self._told) >= TOLD:
+            return
+        self._told.add(name)
+        limit = self._settings.max_matched
+        log.warning(
+            "%s: more than %d services match; the first of them make the answer", text.name(path), limit
+        )
 
     def opt(self, query: wire.Query, rcode: int, extended_error: int | None) -> bytes:
         """Our OPT for a query that had one; b"" for others."""
@@ -183,12 +193,12 @@ class Responder:
     def _chaos(self, query: wire.Query) -> Answer:
         """Class CH tells who answers (RFC 4892); every other class is refused."""
         answer = Answer()
-        text = self._settings.chaos.get(query.name) if query.qclass == wire.CH else None
-        if text is None or query.qtype not in (wire.TXT, wire.ANY):
+        said = self._settings.chaos.get(query.name) if query.qclass == wire.CH else None
+        if said is None or query.qtype not in (wire.TXT, wire.ANY):
             answer.rcode = wire.REFUSED
             return answer
         answer.authoritative = True
-        answer.first.append(RR(wire.path_of(query.name), wire.TXT, 0, (wire.encode_strings(text),), wire.CH))
+        answer.first.append(RR(wire.path_of(query.name), wire.TXT, 0, (wire.encode_strings(said),), wire.CH))
         return answer
 
 

@@ -24,6 +24,15 @@ BELOW = {
     "discovery.tree": {"discovery.names", "discovery.service", "discovery.kv.contract"},
     "discovery.view": {"discovery.names", "discovery.service", "discovery.tree", "discovery.kv.contract"},
 }
+# What lies above: only those on the right may import it.
+ONLY_FROM = {
+    "discovery.cli": {"discovery.cli", "discovery.__main__"},
+    "discovery.node": {"discovery.cli"},
+    "discovery.api": {"discovery.api", "discovery.node"},
+    "discovery.dns.server": {"discovery.node"},
+    "discovery.feed": {"discovery.node", "discovery.api", "discovery.registry", "discovery.raw_keys"},
+    "discovery.registry": {"discovery.node", "discovery.api"},
+}
 PURE = {
     "discovery/names.py",
     "discovery/service.py",
@@ -43,6 +52,12 @@ PURE = {
     "dns/cache.py",
     "dns/counters.py",
     "dns/responder.py",
+    "dns/foreign.py",
+    "dns/own.py",
+    "dns/trace.py",
+    "dns/explain.py",
+    "dns/export.py",
+    "dns/text.py",
 }
 IMPURE_MODULES = {"asyncio", "socket", "time", "random", "sqlite3", "aiohttp", "os", "threading"}
 ENGINES = ("discovery.kv.embedded", "discovery.kv.etcd", "discovery.kv.member")
@@ -102,6 +117,17 @@ def test_imports_point_down() -> None:
                 assert any(lies_in(imported, each) for each in allowed), f"{path} imports {imported}"
 
 
+def test_what_lies_above_is_imported_only_from_above() -> None:
+    seen = set()
+    for path, module, tree in sources():
+        for imported in imports(tree):
+            for above, importers in ONLY_FROM.items():
+                if lies_in(imported, above):
+                    seen.add(above)
+                    assert any(lies_in(module, each) for each in importers), f"{path} imports {imported}"
+    assert seen == set(ONLY_FROM)
+
+
 def test_only_the_node_and_the_commands_on_a_store_name_an_engine() -> None:
     for path, module, tree in sources():
         if lies_in(module, "discovery.kv") or module == "discovery.node" or lies_in(module, "discovery.cli"):
@@ -133,7 +159,8 @@ def test_no_module_is_too_long() -> None:
 
 @pytest.mark.slow
 def test_the_wheel_holds_every_module(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", tmp_path, ROOT]
+    target = ("--wheel-dir", str(tmp_path), str(ROOT))
+    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", *target]
     subprocess.run(command, check=True)
     (wheel,) = tmp_path.glob("*.whl")
     packed = set(zipfile.ZipFile(wheel).namelist())

@@ -61,16 +61,19 @@ def test_kill_9_loses_no_registration(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_it_stops_within_two_seconds_and_loses_nothing(tmp_path: Path, number: signal.Signals) -> None:
-    with running_node(tmp_path / "store") as node:
-        with (
-            socket.create_connection(("127.0.0.1", node.http_port)),
-            socket.create_connection(("127.0.0.1", node.dns_port)),
-        ):
-            assert node.call("PUT", INSTANCE, {"host": "10.0.0.1"})[0] == 201
-            begin = time.monotonic()
-            node.process.send_signal(number)
-            assert node.process.wait(10) == 0
-            assert time.monotonic() - begin < 2
+    """With an idle connection to each port and a PUT that never ends."""
+    with (
+        running_node(tmp_path / "store") as node,
+        socket.create_connection(("127.0.0.1", node.http_port)),
+        socket.create_connection(("127.0.0.1", node.dns_port)),
+        socket.create_connection(("127.0.0.1", node.http_port)) as half,
+    ):
+        half.sendall(b"PUT /v1/services/web.prod/i2 HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
+        assert node.call("PUT", INSTANCE, {"host": "10.0.0.1"})[0] == 201
+        begin = time.monotonic()
+        node.process.send_signal(number)
+        assert node.process.wait(10) == 0
+        assert time.monotonic() - begin < 2
     with running_node(tmp_path / "store") as node:
         assert node.answers(NAME, "A") == ["10.0.0.1"]
 
