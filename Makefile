@@ -3,8 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 # Debian packages that pip does not have, and a program of each: what the tests drive, and what `bench` adds.
-TEST_PACKAGES := dnsutils:dig dnsperf:dnsperf
-BENCH_PACKAGES := dnsperf:dnsperf nsd:nsd
+TEST_PACKAGES := dnsutils:dig dnsperf:dnsperf strace:strace
+BENCH_PACKAGES := dnsperf:dnsperf nsd:nsd etcd-server:etcd
 
 # Installs the packages whose program is missing; without the right to, says which and stops.
 define install
@@ -34,10 +34,10 @@ check: $(VENV)/.installed-dev    ## format, lint, types and the fast tests
 	$(BIN)/mypy tests
 	$(BIN)/pytest -q -m "not slow and not cluster and not e2e"
 
-bench: $(VENV)/.installed-dev    ## queries per CPU second beside NSD's, and durable writes per second
+bench: $(VENV)/.installed-dev    ## queries per CPU second beside NSD's, and durable writes per second beside etcd's
 	@$(call install,$(BENCH_PACKAGES))
 	$(BIN)/python tests/bench/bench_dns.py
-	$(BIN)/python tests/bench/bench_store.py
+	$(BIN)/python -m tests.bench.bench_store
 
 fuzz: $(VENV)/.installed-dev     ## mutated packets for a minute (FUZZ_SECONDS=3600 for an hour)
 	$(BIN)/python tests/fuzz/fuzz_dns.py --seconds $(or $(FUZZ_SECONDS),60)

@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 
 Announce = Callable[[str], None]
 
-SWITCH_INTERVAL = 0.0005
+SWITCH_INTERVAL = 0.0001
 """Seconds (Python's own: 0.005) after which a thread that waits for the interpreter gets it from a busy one: beside
 DNS at full load the store's threads wait for it at every step, and writers for them."""
 

@@ -1,51 +1,30 @@
 """The registry: register, heartbeat, deregister. The rules, and the only writer to the store.
 
-Owns what a registration does to keys and leases, for `/v1` and for the raw keys of `/v2/keys`. It never answers a
-question (the view does) and knows no HTTP. How: a write reads the key as the store has it, decides, and commits in
+Owns what a registration does to keys and leases. It never answers a question (the view does) and knows no HTTP.
+How: a write reads the key as the store has it, decides, and commits in
 one transaction that compares the key's modification revision; a lost race begins anew. After a write it waits until
 the view holds the write's own revision, which lies below the prefix, so that this node's DNS answers with it.
 
-Whose lease: a value written here says `own_lease` when its lease was granted for it alone. A raw value can't say so;
-its lease's id does (`own_lease_id`). Any other lease counts as shared, and is never revoked by a write of a key.
+Keys as they are, and whose lease a key hangs on, are `raw`'s (raw_keys).
 """
 
 from __future__ import annotations
 
-import hashlib
-import logging
-import secrets
 from collections.abc import Sequence
 from typing import Literal
 
 import msgspec
 
 from discovery import names, service
-from discovery.errors import Conflict, InvalidField, NotFound, PreconditionFailed, StoreError
+from discovery.errors import InvalidField, NotFound, PreconditionFailed
 from discovery.feed import Feed
-from discovery.kv.contract import (
-    KV,
-    Compare,
-    Delete,
-    DeleteResult,
-    Lease,
-    LeaseExists,
-    LeaseNotFound,
-    Put,
-    Store,
-    Target,
-    prefix_end,
-)
+from discovery.kv.contract import KV, Lease, LeaseNotFound, Put, Store
 from discovery.metrics import Metrics
 from discovery.names import Path
+from discovery.raw_keys import ATTEMPTS, WAIT_FOR_VIEW, RawKeys, contended, stored_service, unchanged
 from discovery.service import Service
 from discovery.settings import LeasesConfig
 from discovery.view import View
-
-log = logging.getLogger(__name__)
-
-WAIT_FOR_VIEW = 2.0  # seconds
-ATTEMPTS = 16  # of a write that loses races; each loss means that another writer has won
-NONCE_BITS = 15
 
 Revisions = frozenset[int] | Literal["*"]
 
@@ -94,21 +73,9 @@ class Registered(msgspec.Struct, frozen=True):
     lease_ttl: int
 
 
-class RawPut(msgspec.Struct, frozen=True):
-    kv: KV
-    replaced: KV | None
-    lease_ttl: int
-
-
 def lease_text(lease_id: int) -> str:
     """As etcdctl prints it: 16 hex digits."""
     return f"{lease_id:016x}"
-
-
-def own_lease_id(key: bytes, nonce: int) -> int:
-    """The id of a lease that is the raw key's own: 48 bits of the key's digest, then 15 bits of `nonce`."""
-    digest = int.from_bytes(hashlib.sha256(key).digest()[:6], "big")
-    return digest << NONCE_BITS | nonce
 
 
 class Registry:
@@ -123,6 +90,7 @@ class Registry:
         self._metrics = metrics
         self._prefix = prefix
         self._limits = limits
+        self.raw = RawKeys(store, view, feed, prefix=prefix)
 
     # ------------------------------------------------------------ instances
 
@@ -142,10 +110,16 @@ class Registry:
         """
         key = names.key_of(path, self._prefix)
         ttl = self._checked_ttl(lease_ttl, "lease_ttl") if lease_ttl != 0 else 0
+        async with self.raw.locks.hold(key):
+            return await self._register(key, fields, lease, ttl, when)
+
+    async def _register(
+        self, key: bytes, fields: Service, lease: int | None, ttl: int, when: Precondition
+    ) -> Registered:
         for _ in range(ATTEMPTS):
-            held = await self._read(key)
+            held = await self.raw.read(key)
             when.check(held.mod_revision if held else 0)
-            stored = _stored(held)
+            stored = stored_service(held)
             use = granted = grant = 0
             if lease is not None:
                 use, granted = lease, await self.lease_heartbeat(lease)
@@ -164,7 +138,7 @@ class Registry:
                 return Registered(False, new, held.mod_revision, reflects, use, granted)
             try:
                 done = await self._store.txn(
-                    [_unchanged(key, held)], [Put(key, service.write(new), use)], grant_ttl=grant
+                    [unchanged(key, held)], [Put(key, service.write(new), use)], grant_ttl=grant
                 )
             except LeaseNotFound:
                 continue  # it ended just now; the next attempt finds out which way to go
@@ -173,23 +147,25 @@ class Registry:
             if done.lease is not None:
                 use, granted = done.lease.id, done.lease.ttl
             self._metrics.registrations += 1
-            await self._release(held, use)
+            await self.raw.release(held, use)
             await self._feed.wait(done.revision, WAIT_FOR_VIEW)
             return Registered(held is None, new, done.revision, done.revision, use, granted)
-        raise _contended(key)
+        raise contended(key)
 
     async def deregister(self, path: Path, when: Precondition = ALWAYS) -> int:
         """Removes the instance; the revision. Raises NotFound, PreconditionFailed, Conflict."""
-        for _ in range(ATTEMPTS):
-            held = await self._find(path)
-            when.check(held.mod_revision if held else 0)
-            if held is None:
-                raise _no_instance(path)
-            revision = await self._delete(held)
-            if revision:
-                self._metrics.deregistrations += 1
-                return revision
-        raise _contended(names.key_of(path, self._prefix))
+        key = names.key_of(path, self._prefix)
+        async with self.raw.locks.hold(key):
+            for _ in range(ATTEMPTS):
+                held = await self._find(path)
+                when.check(held.mod_revision if held else 0)
+                if held is None:
+                    raise _no_instance(path)
+                revision = await self.raw.remove(held)
+                if revision:
+                    self._metrics.deregistrations += 1
+                    return revision
+            raise contended(key)
 
     async def heartbeat(self, path: Path) -> Lease | None:
         """Renews the instance's lease, which may be shared; None when it is permanent. Raises NotFound when gone."""
@@ -249,63 +225,6 @@ class Registry:
         records = branch.records if branch is not None else ()
         return next((record.lease for record in records if record.key == key), None)
 
-    # ------------------------------------------------------------ raw keys (/v2/keys)
-
-    async def put_raw(self, key: bytes, value: bytes, ttl: int) -> RawPut:
-        """Puts the value under a lease of the key's own of `ttl` seconds; 0: permanent. Raises Conflict."""
-        fresh: Lease | None = None
-        for _ in range(ATTEMPTS):
-            held = await self._read(key)
-            use = granted = 0
-            if ttl and fresh is None and held is not None and _is_own_id(held):
-                granted = await self._store.lease_keepalive(held.lease)
-                use = held.lease if granted == ttl else 0
-            if ttl and not use:
-                fresh = fresh or await self._grant_own(key, ttl)
-                use, granted = fresh.id, fresh.ttl
-            try:
-                done = await self._store.txn([_unchanged(key, held)], [Put(key, value, use)])
-            except LeaseNotFound:
-                fresh = None
-                continue
-            if not done.succeeded:
-                continue
-            created, version = (held.create_revision, held.version + 1) if held else (done.revision, 1)
-            kv = KV(key, value, created, done.revision, version, use)
-            await self._release(held, use)
-            if fresh is not None and not ((stored := _stored(kv)) and stored.lease_ttl):
-                self._view.learn_lease(use, granted)
-            await self._feed.wait(done.revision, WAIT_FOR_VIEW)
-            return RawPut(kv, held, granted if use else 0)
-        raise _contended(key)
-
-    async def delete_raw(self, key: bytes) -> tuple[KV, int]:
-        """What was there, and the revision that removed it. Raises NotFound, Conflict."""
-        for _ in range(ATTEMPTS):
-            held = await self._read(key)
-            if held is None:
-                raise NotFound(f"there is no key {key.decode(errors='backslashreplace')}")
-            revision = await self._delete(held)
-            if revision:
-                return held, revision
-        raise _contended(key)
-
-    async def delete_tree(self, key: bytes) -> int:
-        """Removes the key and all below it in one revision, which it returns; 0 when there was nothing.
-
-        The prefix itself is no key of ours, so only what lies below it goes. The leases of what is removed are
-        left to end by themselves: there may be very many.
-        """
-        below = key + b"/"
-        deletes = [Delete(below, prefix_end(below))]
-        if key != self._prefix.encode():
-            deletes.append(Delete(key))
-        done = await self._store.txn([], deletes)
-        if not any(isinstance(each, DeleteResult) and each.deleted for each in done.responses):
-            return 0
-        await self._feed.wait(done.revision, WAIT_FOR_VIEW)
-        return done.revision
-
     # ------------------------------------------------------------ inside
 
     def _checked_ttl(self, ttl: int | None, field: str) -> int:
@@ -319,73 +238,16 @@ class Registry:
             )
         return ttl
 
-    async def _read(self, key: bytes) -> KV | None:
-        found = (await self._store.range(key)).kvs
-        return found[0] if found else None
-
     async def _find(self, path: Path) -> KV | None:
         """The instance as the store has it; where only others wrote it, under a key with capitals, that one."""
         key = names.key_of(path, self._prefix)
-        held = await self._read(key)
+        held = await self.raw.read(key)
         if held is None:
             record = self._view.record(path)
             if record is not None and record.key != key:
-                held = await self._read(record.key)
+                held = await self.raw.read(record.key)
         return held
-
-    async def _delete(self, held: KV) -> int:
-        """The revision; 0 when the key has changed since it was read."""
-        done = await self._store.txn([_unchanged(held.key, held)], [Delete(held.key)])
-        if not done.succeeded:
-            return 0
-        await self._release(held, 0)
-        await self._feed.wait(done.revision, WAIT_FOR_VIEW)
-        return done.revision
-
-    async def _release(self, held: KV | None, use: int) -> None:
-        """Revokes the lease that a key was taken off, when it was the key's own and nothing else hangs on it."""
-        if held is None or held.lease in (0, use):
-            return
-        stored = _stored(held)
-        if not _is_own_id(held) and not (stored and stored.own_lease):
-            return
-        try:
-            if not await self._store.lease_keys(held.lease):
-                await self._store.lease_revoke(held.lease)
-        except LeaseNotFound:
-            pass  # it ended by itself
-        except StoreError as error:
-            log.info("the lease %s, now empty, is left to end by itself: %s", lease_text(held.lease), error)
-
-    async def _grant_own(self, key: bytes, ttl: int) -> Lease:
-        for _ in range(ATTEMPTS):
-            try:
-                return await self._store.lease_grant(ttl, own_lease_id(key, secrets.randbits(NONCE_BITS)))
-            except LeaseExists:
-                continue  # one of the key's former leases that has not ended yet
-        raise _contended(key)
-
-
-def _stored(held: KV | None) -> Service | None:
-    """What the key holds as a service; None when there is nothing, or nothing readable."""
-    try:
-        return service.read(held.value) if held is not None else None
-    except service.Unreadable:
-        return None
-
-
-def _is_own_id(held: KV) -> bool:
-    return held.lease != 0 and held.lease >> NONCE_BITS == own_lease_id(held.key, 0) >> NONCE_BITS
-
-
-def _unchanged(key: bytes, held: KV | None) -> Compare:
-    return Compare(key, Target.MOD, "=", held.mod_revision if held is not None else 0)
 
 
 def _no_instance(path: Path) -> NotFound:
     return NotFound(f"there is no instance {names.to_text(path)}, or its lease has expired: register it")
-
-
-def _contended(key: bytes) -> Conflict:
-    text = key.decode(errors="backslashreplace")
-    return Conflict(f"others keep changing {text} at the same time: try again, and see who else writes it")

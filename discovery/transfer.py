@@ -17,7 +17,7 @@ from typing import TypeVar
 import msgspec
 
 from discovery.errors import Conflict, InvalidField
-from discovery.kv.contract import MAX_LEASE_ID, Compare, LeaseExists, Put, Store, Target
+from discovery.kv.contract import MAX_LEASE_ID, Compare, Lease, LeaseExists, Put, Store, Target
 
 FORMAT = "discovery-store"
 VERSION = 1
@@ -63,17 +63,6 @@ class EtcdKeys(msgspec.Struct):
     kvs: list[EtcdKey] = []
 
 
-class Lease(msgspec.Struct, frozen=True):
-    id: int
-    ttl: int
-
-
-class Key(msgspec.Struct, frozen=True):
-    key: bytes
-    value: bytes
-    lease: int
-
-
 class Moved(msgspec.Struct, frozen=True):
     keys: int
     leases: int
@@ -112,7 +101,7 @@ def _text(raw: bytes) -> tuple[str, str]:
 # ---------------------------------------------------------------- in
 
 
-def read_lines(lines: Iterable[bytes], *, lease_ttl: int) -> Iterator[Lease | Key]:
+def read_lines(lines: Iterable[bytes], *, lease_ttl: int) -> Iterator[Lease | Put]:
     """The leases and keys of an export, or of what etcdctl printed, whose leases have no TTL: they get `lease_ttl`.
 
     Raises InvalidField, which names the line.
@@ -137,7 +126,7 @@ def read_lines(lines: Iterable[bytes], *, lease_ttl: int) -> Iterator[Lease | Ke
         )
 
 
-def _read_export(lines: Iterator[bytes]) -> Iterator[Lease | Key]:
+def _read_export(lines: Iterator[bytes]) -> Iterator[Lease | Put]:
     for number, raw in enumerate(lines, 2):
         line = _decode(raw, Line, number)
         if line.ttl:
@@ -150,14 +139,14 @@ def _read_export(lines: Iterator[bytes]) -> Iterator[Lease | Key]:
             raise InvalidField(f"line {number}: key64 or value64 is not base64: {error}") from None
         if not key:
             raise InvalidField(f"line {number}: the key is empty")
-        yield Key(key, value, _lease_id(line.lease, number) if line.lease else 0)
+        yield Put(key, value, _lease_id(line.lease, number) if line.lease else 0)
 
 
-def _read_etcdctl(found: EtcdKeys, lease_ttl: int) -> Iterator[Lease | Key]:
+def _read_etcdctl(found: EtcdKeys, lease_ttl: int) -> Iterator[Lease | Put]:
     for lease in sorted({kv.lease for kv in found.kvs if kv.lease}):
         yield Lease(lease, lease_ttl)
     for kv in found.kvs:
-        yield Key(kv.key, kv.value, kv.lease)
+        yield Put(kv.key, kv.value, kv.lease)
 
 
 def _lease_id(text: str, number: int) -> int:
@@ -178,7 +167,7 @@ def _decode(raw: bytes, type_: type[T], number: int) -> T:
 
 
 async def import_items(
-    store: Store, items: Iterable[Lease | Key], *, overwrite: bool, progress: Callable[[int], None]
+    store: Store, items: Iterable[Lease | Put], *, overwrite: bool, progress: Callable[[int], None]
 ) -> Moved:
     """Writes all of them, in order. A key or lease that is there already raises Conflict, unless `overwrite`.
 
@@ -189,12 +178,11 @@ async def import_items(
     while piece := list(islice(rest, PIECE)):
         wanted = [item for item in piece if isinstance(item, Lease)]
         await asyncio.gather(*(_grant(store, lease, overwrite=overwrite) for lease in wanted))
-        found = {item.key: item for item in piece if isinstance(item, Key)}
-        puts = [Put(key.key, key.value, key.lease) for key in found.values()]
+        found = {item.key: item for item in piece if isinstance(item, Put)}
         when = [] if overwrite else [Compare(key, Target.VERSION, "=", 0) for key in found]
-        if puts and not (await store.txn(when, puts)).succeeded:
+        if found and not (await store.txn(when, list(found.values()))).succeeded:
             raise Conflict(await _present(store, found))
-        keys, leases = keys + len(puts), leases + len(wanted)
+        keys, leases = keys + len(found), leases + len(wanted)
         progress(keys + leases)
     return Moved(keys, leases)
 

@@ -36,7 +36,8 @@ class DeferredResponder:
 
     def start(self, deferred: Deferred, client: str) -> asyncio.Task[bytes]:
         """The answer to come. It never raises but when it is cancelled."""
-        task = asyncio.create_task(self._finish(deferred, client))
+        too_many = len(self._waiting) >= MAX_WAITING
+        task = asyncio.create_task(self._finish(deferred, client, too_many=too_many))
         self._waiting.add(task)
         task.add_done_callback(self._waiting.discard)
         return task
@@ -45,10 +46,10 @@ class DeferredResponder:
         for task in self._waiting:
             task.cancel()
 
-    async def _finish(self, deferred: Deferred, client: str) -> bytes:
+    async def _finish(self, deferred: Deferred, client: str, *, too_many: bool) -> bytes:
         query, prepared = deferred
         try:
-            if len(self._waiting) > MAX_WAITING:
+            if too_many:
                 body = self._failed(query)
             elif prepared.outside:
                 body = await self._outside(query, prepared, client)
@@ -56,7 +57,7 @@ class DeferredResponder:
                 body = await self._inside(query, prepared, client)
         except Exception:
             log.exception("an error while answering a DNS question; it was answered with SERVFAIL")
-            body = self._failed(query)
+            body = self._responder.pack(query, bare(wire.SERVFAIL), None)
         return self._responder.finish(query, body)
 
     # ------------------------------------------------------------ outside our zones

@@ -146,6 +146,7 @@ class Forwarder:
         task = self._in_flight.get(key)
         if task is None:
             if len(self._in_flight) >= MAX_IN_FLIGHT:
+                self._counters.forward_failed += 1
                 raise NoAnswer(f"{MAX_IN_FLIGHT} questions are being forwarded already")
             task = self._in_flight[key] = asyncio.create_task(self._try(ask, servers))
             task.add_done_callback(lambda done: self._landed(key, done))
@@ -168,17 +169,19 @@ class Forwarder:
                 try:
                     answer = await exchange(server, ask, min(TRY_SECONDS, left))
                 except NoAnswer as error:
-                    self._shunned[server] = self._clock() + SHUN_SECONDS
                     why = str(error)
+                    if not self._is_shunned(server):
+                        log.warning("%s; it goes behind the others for %g s", why, SHUN_SECONDS)
+                    self._shunned[server] = self._clock() + SHUN_SECONDS
                     continue
                 self._shunned.pop(server, None)
                 if answer.rcode in (wire.NOERROR, wire.NXDOMAIN):
                     return self._keep(ask, servers, answer)
                 unsure = answer  # SERVFAIL, REFUSED: perhaps another one knows
             if unsure is not None:
+                self._counters.forwarded += 1
                 return Kept(unsure, self._clock())
         self._counters.forward_failed += 1
-        log.warning("forwarding failed: %s", why)
         raise NoAnswer(why)
 
     def _is_shunned(self, server: Server) -> bool:

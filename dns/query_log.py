@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 
-from discovery.dns import wire
+from discovery.dns import text, wire
 
 log = logging.getLogger("discovery.queries")
 
@@ -21,8 +21,7 @@ def write(packet: bytes, answer: bytes | None, transport: str, client: str) -> N
     query = wire.parse(packet)
     fields: dict[str, object] = {"client": client, "transport": transport}
     if query is not None:
-        labels = reversed(wire.path_of(query.name))
-        fields["qname"] = b".".join(labels).decode("ascii", "backslashreplace") + "."
-        fields["qtype"] = query.qtype
+        fields["qname"] = text.name(wire.path_of(query.name))
+        fields["qtype"] = text.type_name(query.qtype)
     fields["rcode"] = answer[3] & 15 if answer is not None else "none"
     log.info("query", extra=fields)

@@ -1,7 +1,8 @@
 """The JSON of etcd's old keys API: what a key and a directory look like to its clients.
 
 Owns the shape of nodes and results. It is told what the store holds and asks it only for the time leases have left.
-A directory is made from the keys below it; a key that is both is two nodes of one name.
+A directory is made from the keys below it; a key that is both is two nodes of one name in its list. As in etcd, what
+begins with `_` is hidden: it is in no list, and there for those who ask for it by name.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ class Node(msgspec.Struct, rename="camel", omit_defaults=True, kw_only=True):
 
 class Result(msgspec.Struct, rename="camel", omit_defaults=True):
     action: str
-    node: Node
+    node: Node | None = None
     prev_node: Node | None = None
 
 
@@ -86,6 +87,8 @@ def directory_node(
         nodes.setdefault((name, bool(slash)), []).append(kv)
     children = []
     for (name, is_directory), group in sorted(nodes.items()):
+        if name.startswith(b"_"):
+            continue
         if not is_directory:
             children.append(file_node(group[0], left.get(group[0].lease)))
             continue
@@ -93,9 +96,7 @@ def directory_node(
         path = key + b"/" + name
         child = directory_node(path, inside, left, recursive=recursive, found=found, depth=depth - 1)
         child.created_index = child.modified_index = min(kv.create_revision for kv in group)
-        if not recursive:
-            child.nodes = None
         children.append(child)
     created = min((kv.create_revision for kv in kvs), default=found)
     text = key.decode(errors="backslashreplace")
-    return Node(key=text, dir=True, nodes=children, modified_index=created, created_index=created)
+    return Node(key=text, dir=True, nodes=children or None, modified_index=created, created_index=created)

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, BinaryIO, ParamSpec, TypeVar
 
 import click
 
@@ -75,16 +76,13 @@ def snapshot(file: Path, node_url: str, token: str | None) -> None:
 
     async def fetch(show: Show) -> int:
         async with Node(node_url, token) as node:
-            with _new_file(file) as target, target.open("wb") as out:
-                revision = await node.download(
+            with _new_file(file) as out:
+                return await node.download(
                     "POST",
                     ("v1", "store", "snapshot"),
                     out,
                     lambda done, total: show("receiving", done, total),
                 )
-                out.flush()
-                os.fsync(out.fileno())
-            return revision
 
     with progress(size=True) as show:
         revision = asyncio.run(fetch(show))
@@ -204,14 +202,13 @@ def export(file: Path, path: Path | None) -> None:
 
     async def write(opened: EmbeddedStore, show: Show) -> int:
         leases = opened.lease_ids()
-        with _new_file(file) if str(file) != "-" else _standard_output() as target, target.open("wb") as out:
+        with _new_file(file) if str(file) != "-" else nullcontext(sys.stdout.buffer) as out:
             lines = 0
             async for line in export_lines(opened, leases):
                 out.write(line + b"\n")
                 lines += 1
                 if lines % 1_000 == 0:
                     show("writing", lines, 0)
-            out.flush()
         return lines - 1 - len(leases)
 
     keys = _with_store(_directory(path), write, new=False)
@@ -238,8 +235,7 @@ def import_(file: Path, overwrite: bool, lease_ttl: int, path: Path | None) -> N
 
     \b
     Example:
-      etcdctl get --prefix /skydns -w json > tree.json
-      discovery store import tree.json --path /var/lib/discovery
+      discovery store import everything.jsonl --path /var/lib/discovery
     """
     from discovery.transfer import Moved, import_items, read_lines
 
@@ -297,22 +293,21 @@ def _with_store(directory: Path, work: Callable[[EmbeddedStore, Show], Awaitable
 
 
 @contextmanager
-def _new_file(file: Path) -> Iterator[Path]:
-    """A file beside `file` that takes its name when all went well. Raises Conflict, InvalidField."""
+def _new_file(file: Path) -> Iterator[BinaryIO]:
+    """A file beside `file` that takes its name when all is written and synced. Raises Conflict, InvalidField."""
     if file.exists():
         raise Conflict(f"{file} exists already, and is not overwritten: choose another name")
     partial = file.with_name(file.name + ".partial")
     try:
-        os.close(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600))
         try:
-            yield partial
+            with os.fdopen(
+                os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb"
+            ) as out:
+                yield out
+                out.flush()
+                os.fsync(out.fileno())
             partial.replace(file)
         finally:
             partial.unlink(missing_ok=True)
     except OSError as error:
         raise InvalidField(f"{file} cannot be written: {error.strerror}") from None
-
-
-@contextmanager
-def _standard_output() -> Iterator[Path]:
-    yield Path("/dev/stdout")

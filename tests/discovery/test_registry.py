@@ -14,7 +14,8 @@ from discovery import service
 from discovery.errors import Conflict, InvalidField, NotFound, PreconditionFailed
 from discovery.kv.contract import Compare, LeaseNotFound, Op, TxnResult, WatchBatch
 from discovery.kv.embedded import EmbeddedStore
-from discovery.registry import ALWAYS, Precondition, lease_text, own_lease_id
+from discovery.raw_keys import own_lease_id
+from discovery.registry import ALWAYS, Precondition, lease_text
 from discovery.service import Service
 from tests.support.api import Parts, running_parts
 
@@ -53,7 +54,7 @@ async def test_a_foreign_records_lease_is_never_revoked(tmp_path: Path) -> None:
         await parts.registry.deregister(PATH)
         assert (await parts.store.lease_keys(lease)) == []
         await parts.store.put(KEY, b"{}", lease=lease)
-        await parts.registry.delete_raw(KEY)
+        await parts.registry.raw.delete(KEY)
         assert (await parts.store.lease_keys(lease)) == []
 
 
@@ -61,7 +62,7 @@ async def test_an_own_lease_that_ends_while_it_is_renewed_is_replaced(tmp_path: 
     async with running_parts(tmp_path) as parts:
         first = await parts.registry.register(PATH, WEB, lease_ttl=5)
         parts.clock.advance(6)  # over, and perhaps not swept yet: the key may still be there
-        parts.store._wheel.advance(parts.clock())
+        parts.store._leases._wheel.advance(parts.clock())
         again = await parts.registry.register(PATH, WEB, lease_ttl=5)
         assert again.lease != first.lease
         await parts.store.expire_due()
@@ -102,10 +103,10 @@ async def test_a_lost_race_begins_anew(tmp_path: Path) -> None:
         racing.races = 2
         await registry.deregister(PATH)
         racing.races, before = 3, await parts.leases()
-        assert (await registry.put_raw(KEY, b"{}", 60)).lease_ttl == 60
+        assert (await registry.raw.put(KEY, b"{}", 60)).lease_ttl == 60
         assert await parts.leases() == before + 1  # one for all attempts
         racing.races = 2
-        held, _ = await registry.delete_raw(KEY)
+        held, _, _ = await registry.raw.delete(KEY)
         assert held.value == b'{"host":"10.9.9.0"}'
 
 
@@ -115,8 +116,8 @@ async def test_a_race_that_is_always_lost_is_told(tmp_path: Path) -> None:
         assert isinstance(racing, Racing)
         calls: list[Callable[[], Awaitable[object]]] = [
             lambda: registry.register(PATH, WEB),
-            lambda: registry.put_raw(KEY, b"{}", 0),
-            lambda: registry.delete_raw(KEY),
+            lambda: registry.raw.put(KEY, b"{}", 0),
+            lambda: registry.raw.delete(KEY),
             lambda: registry.deregister(PATH),
         ]
         for call in calls:
@@ -155,12 +156,12 @@ async def test_every_write_waits_for_the_view(tmp_path: Path) -> None:
         writes: list[Callable[[], Awaitable[object]]] = [
             lambda: registry.register(PATH, WEB),
             lambda: registry.deregister(PATH),
-            lambda: registry.put_raw(KEY, b"{}", 0),
-            lambda: registry.delete_raw(KEY),
+            lambda: registry.raw.put(KEY, b"{}", 0),
+            lambda: registry.raw.delete(KEY),
             lambda: registry.register(PATH, WEB, lease=lease),
             lambda: registry.lease_revoke(lease),
-            lambda: registry.put_raw(KEY, b"{}", 60),
-            lambda: registry.delete_tree(b"/skydns/internal"),
+            lambda: registry.raw.put(KEY, b"{}", 60),
+            lambda: registry.raw.delete_tree(b"/skydns/internal"),
         ]
         for number, write in enumerate(writes):
             before, there = parts.view.revision, parts.view.record(PATH) is not None
@@ -215,8 +216,8 @@ async def test_what_is_not_there(tmp_path: Path) -> None:
         with pytest.raises(NotFound):
             await parts.registry.heartbeat(PATH)
         with pytest.raises(NotFound):
-            await parts.registry.delete_raw(KEY)
-        assert await parts.registry.delete_tree(b"/skydns/internal") == 0
+            await parts.registry.raw.delete(KEY)
+        assert await parts.registry.raw.delete_tree(b"/skydns/internal") == 0
         with pytest.raises(LeaseNotFound):
             await parts.registry.lease_revoke(5)
 
@@ -225,7 +226,7 @@ async def test_deleting_a_tree_never_hangs_on_what_the_view_does_not_hold(tmp_pa
     async with running_parts(tmp_path) as parts:
         await parts.store.put(b"/skydns", b"the prefix itself is no key of ours")
         async with asyncio.timeout(1):
-            assert await parts.registry.delete_tree(b"/skydns") == 0
+            assert await parts.registry.raw.delete_tree(b"/skydns") == 0
         assert await parts.kv(b"/skydns") is not None
 
 

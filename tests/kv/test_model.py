@@ -162,20 +162,33 @@ class StoreMachine(RuleBasedStateMachine):
         count = self.model.delete(*at)
         assert self.run(self.store.delete(*at)) == (self.model.commit(), count)
 
-    @rule(puts=st.lists(st.tuples(keys, values, picks), min_size=2, max_size=6))
-    def many_at_once(self, puts: list[tuple[bytes, bytes, int]]) -> None:
-        """One group of the store; each is a revision of its own, in the order they were called."""
+    @rule(
+        calls=st.lists(
+            st.one_of(st.tuples(keys, values, picks), st.sampled_from(RANGES)), min_size=2, max_size=6
+        )
+    )
+    def many_at_once(self, calls: list[tuple[bytes, bytes, int] | tuple[bytes, bytes]]) -> None:
+        """One group of the store, puts and deletes; each is a revision of its own, in the order they were called."""
 
         async def call() -> list[object]:
-            calls = [self.store.put(key, value, lease=self.pick(number)) for key, value, number in puts]
-            return list(await asyncio.gather(*calls, return_exceptions=True))
+            made: list[Coroutine[Any, Any, object]] = []
+            for each in calls:
+                if len(each) == 3:
+                    made.append(self.store.put(each[0], each[1], lease=self.pick(each[2])))
+                else:
+                    made.append(self.store.delete(*each))
+            return list(await asyncio.gather(*made, return_exceptions=True))
 
-        for (key, value, number), found in zip(puts, self.run(call()), strict=True):
-            lease = self.pick(number)
+        for each, found in zip(calls, self.run(call()), strict=True):
+            if len(each) == 2:
+                count = self.model.delete(*each)
+                assert found == (self.model.commit(), count)
+                continue
+            lease = self.pick(each[2])
             if lease and lease not in self.model.leases:
                 assert isinstance(found, LeaseNotFound)
             else:
-                self.model.put(key, value, lease)
+                self.model.put(each[0], each[1], lease)
                 assert found == self.model.commit()
 
     @rule(

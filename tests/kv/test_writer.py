@@ -60,10 +60,15 @@ def test_a_fault_in_one_job_takes_the_whole_group_back(
         raise ZeroDivisionError
 
     answers = writer.run(
-        [lambda group: group.put(b"a", b"", 0), fault, lambda group: group.put(b"b", b"", 0)]
+        [
+            lambda group: group.put(b"a", b"", 0),
+            lambda group: group.delete(b"x", b"y"),  # what waited goes to SQLite for it
+            fault,
+            lambda group: group.put(b"b", b"", 0),
+        ]
     )
-    assert [type(result) for result in answers.results] == [Unavailable] * 3
-    assert len({id(result) for result in answers.results}) == 3
+    assert [type(result) for result in answers.results] == [Unavailable] * 4
+    assert len({id(result) for result in answers.results}) == 4
     assert answers.publish is None
     assert (writer.revision, count(connection, "kv"), count(connection, "log")) == (1, 0, 0)
     assert "ZeroDivisionError" in writer.failure
@@ -129,3 +134,25 @@ def test_the_revision_compacted_at_is_kept(
     while writer.run([lambda group: group.trim()]).results[0]:
         pass
     assert connection.execute("SELECT rev FROM log").fetchall() == [(below + 2,)]
+
+
+def test_a_job_on_a_range_or_a_lease_sees_what_its_group_did_before(
+    connection: sqlite3.Connection, writer: Writer
+) -> None:
+    answers = writer.run(
+        [
+            lambda group: group.grant(60, 7),
+            lambda group: group.put(b"a", b"", 0),
+            lambda group: group.put(b"b", b"", 7),
+            lambda group: group.delete(b"a", b"b"),
+            lambda group: group.put(b"c", b"", 7),
+            lambda group: group.expire([7]),
+            lambda group: group.delete(b"a", b"\0"),
+            lambda group: group.put(b"b", b"", 0),
+        ]
+    )
+    assert list(answers.results)[1:] == [2, 3, (4, 1), 5, None, (6, 0), 7]
+    assert connection.execute("SELECT key, version FROM kv").fetchall() == [(b"b", 1)]
+    assert count(connection, "lease") == 0
+    log = connection.execute("SELECT rev, key, value IS NULL FROM log ORDER BY rev, sub").fetchall()
+    assert log[2:5] == [(4, b"a", 1), (5, b"c", 0), (6, b"b", 1)]

@@ -2,29 +2,20 @@
 
 from __future__ import annotations
 
-import json
+import asyncio
+import re
 from pathlib import Path
 from typing import Any
 
-from discovery.api.v2keys import MAX_VALUE
-from discovery.registry import own_lease_id
-from tests.support.api import Answer, problem, running_api
+from discovery.api.v2request import MAX_VALUE
+from discovery.raw_keys import own_lease_id
+from tests.support.api import problem, running_api
+from tests.support.etcd2 import failure
 
 WEB = "/skydns/internal/discovery/web"
 URL = f"/v2/keys{WEB}"
 VALUE = '{"host":"10.0.0.1","port":80}'
-
-
-def failure(answer: Answer, status: int, code: int, message: str, cause: str | None = None) -> str:
-    """Checks the whole shape of etcd's error; its cause."""
-    body = answer.body
-    assert set(body) == {"errorCode", "message", "cause", "index"}
-    assert (answer.status, body["errorCode"], body["message"]) == (status, code, message), body
-    assert answer.headers["X-Etcd-Index"] == str(body["index"])
-    assert answer.headers["Content-Type"] == "application/json"
-    if cause is not None:
-        assert body["cause"] == cause
-    return str(body["cause"])
+FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 
 
 # ---------------------------------------------------------------- one key
@@ -133,14 +124,148 @@ async def test_a_lease_of_the_keys_own_tells_by_its_id(tmp_path: Path) -> None:
 async def test_a_value_of_a_mebibyte(tmp_path: Path) -> None:
     async with running_api(tmp_path) as api:
         body = b"value=%7B" + b"x" * (MAX_VALUE - 1)
-        form = {"Content-Type": "application/x-www-form-urlencoded"}
-        answer = await api.call("PUT", f"{URL}/1", content=body, headers=form)
+        answer = await api.call("PUT", f"{URL}/1", content=body, headers=FORM)
         assert answer.status == 201
         assert answer.body["node"]["value"] == "{" + "x" * (MAX_VALUE - 1)
-        over = await api.call("PUT", f"{URL}/1", content=body + b"x", headers=form)
+        over = await api.call("PUT", f"{URL}/1", content=body + b"x", headers=FORM)
         failure(over, 413, 209, "Invalid field")
-        far_over = await api.call("PUT", f"{URL}/1", content=body * 5, headers=form)
+        far_over = await api.call("PUT", f"{URL}/1", content=body * 5, headers=FORM)
         failure(far_over, 413, 209, "Invalid field")
+
+
+# ---------------------------------------------------------------- compare and swap, create, update, refresh
+
+
+async def test_compare_and_swap(tmp_path: Path) -> None:
+    async with running_api(tmp_path) as api:
+        failure(await api.form(f"{URL}/1", value="x", prevValue="a"), 404, 100, "Key not found", f"{WEB}/1")
+        failure(await api.form(f"{URL}/1", value="x", prevIndex="7"), 404, 100, "Key not found", f"{WEB}/1")
+        await api.form(f"{URL}/1", value="a")
+        for wrong, cause in (
+            ({"prevValue": "b"}, "[b != a]"),
+            ({"prevIndex": "7"}, "[7 != 2]"),
+            ({"prevValue": "b", "prevIndex": "7"}, "[b != a] [7 != 2]"),
+            ({"prevValue": "a", "prevIndex": "7"}, "[7 != 2]"),
+            ({"prevValue": "b", "prevExist": "true"}, "[b != a]"),
+        ):
+            failure(await api.form(f"{URL}/1", value="x", **wrong), 412, 101, "Compare failed", cause)
+        swapped = await api.form(f"{URL}/1", value="b", prevValue="a", prevIndex="2")
+        old = {"key": f"{WEB}/1", "value": "a", "modifiedIndex": 2, "createdIndex": 2}
+        new = {**old, "value": "b", "modifiedIndex": 3}
+        assert swapped.body == {"action": "compareAndSwap", "node": new, "prevNode": old}
+        assert swapped.status == 200
+        unasked = await api.form(f"{URL}/1", value="c", prevIndex="0")
+        assert unasked.body["action"] == "set"
+
+
+async def test_of_many_swaps_of_one_value_one_holds(tmp_path: Path) -> None:
+    async with running_api(tmp_path) as api:
+        await api.form(f"{URL}/1", value="free")
+        swaps = [api.form(f"{URL}/1", value=f"mine {each}", prevValue="free") for each in range(20)]
+        statuses = [answer.status for answer in await asyncio.gather(*swaps)]
+        assert sorted(statuses) == [200] + 19 * [412]
+        made = [api.form(f"{URL}/2", value=f"mine {each}", prevExist="false") for each in range(20)]
+        statuses = [answer.status for answer in await asyncio.gather(*made)]
+        assert sorted(statuses) == [201] + 19 * [412]
+
+
+async def test_create_and_update(tmp_path: Path) -> None:
+    async with running_api(tmp_path) as api:
+        failure(
+            await api.form(f"{URL}/1", value="x", prevExist="true"), 404, 100, "Key not found", f"{WEB}/1"
+        )
+        await api.form(f"{URL}/1/below", value="{}")
+        created = await api.form(f"{URL}/1", value="a", ttl="60", prevExist="false")
+        assert (created.status, created.body["action"], created.body["node"]["ttl"]) == (201, "create", 60)
+        assert "prevNode" not in created.body
+        again = await api.form(f"{URL}/1", value="b", prevExist="false")
+        failure(again, 412, 105, "Key already exists", f"{WEB}/1")
+        api.clock.advance(20)
+        updated = await api.form(f"{URL}/1", value="b", prevExist="true")
+        assert (updated.status, updated.body["action"]) == (200, "update")
+        assert (updated.body["node"]["value"], "ttl" in updated.body["node"]) == ("b", False)
+        previous = updated.body["prevNode"]
+        assert (previous["value"], previous["ttl"], previous["expiration"]) == (
+            "a",
+            40,
+            "2023-11-14T22:14:00.250Z",
+        )
+        assert await api.leases() == 0
+
+
+async def test_compare_and_delete(tmp_path: Path) -> None:
+    async with running_api(tmp_path) as api:
+        failure(await api.call("DELETE", f"{URL}/1?prevValue=a"), 404, 100, "Key not found", f"{WEB}/1")
+        await api.form(f"{URL}/1", value="a", ttl="60")
+        await api.form(f"{URL}/1/below", value="{}")
+        wrong = await api.call("DELETE", f"{URL}/1?prevValue=b")
+        failure(wrong, 412, 101, "Compare failed", "[b != a]")
+        wrong = await api.call("DELETE", f"{URL}/1?prevIndex=9")
+        failure(wrong, 412, 101, "Compare failed", "[9 != 2]")
+        held = (await api.call("GET", f"{URL}/1")).body["node"]
+        gone = await api.call("DELETE", f"{URL}/1?prevValue=a&prevIndex={held['modifiedIndex']}")
+        node = {"key": f"{WEB}/1", "modifiedIndex": 4, "createdIndex": 2}
+        assert gone.body == {"action": "compareAndDelete", "node": node, "prevNode": held}
+        assert await api.leases() == 0
+        assert (await api.call("GET", f"{URL}/1/below")).status == 200
+
+
+async def test_a_refresh_gives_time_and_keeps_the_value(tmp_path: Path) -> None:
+    async with running_api(tmp_path) as api:
+        failure(await api.form(f"{URL}/1", refresh="true", ttl="60"), 404, 100, "Key not found", f"{WEB}/1")
+        missing = await api.form(f"{URL}/1", refresh="true", ttl="60", prevExist="true")
+        failure(missing, 404, 100, "Key not found", f"{WEB}/1")
+        await api.form(f"{URL}/1", value="a", ttl="60")
+        api.clock.advance(50)
+        kept = (await api.form(f"{URL}/1", refresh="true", ttl="60")).body
+        assert (kept["action"], kept["node"]["value"], kept["node"]["ttl"]) == ("set", "a", 60)
+        assert (kept["prevNode"]["ttl"], kept["node"]["modifiedIndex"]) == (10, 2)
+        await api.expire(59)
+        longer = (await api.form(f"{URL}/1", refresh="true", ttl="90", prevExist="true")).body
+        assert (longer["action"], longer["node"]["value"], longer["node"]["ttl"]) == ("update", "a", 90)
+        wrong = await api.form(f"{URL}/1", refresh="true", ttl="90", prevValue="b")
+        failure(wrong, 412, 101, "Compare failed", "[b != a]")
+        swapped = (await api.form(f"{URL}/1", refresh="true", ttl="90", prevValue="a")).body
+        assert (swapped["action"], swapped["node"]["value"]) == ("compareAndSwap", "a")
+        assert await api.leases() == 1
+        await api.expire(91)
+        assert (await api.call("GET", f"{URL}/1")).status == 404
+
+
+async def test_no_value_on_success(tmp_path: Path) -> None:
+    async with running_api(tmp_path) as api:
+        for status, fields in (
+            (201, {"value": "a", "prevExist": "false"}),
+            (200, {"value": "b"}),
+            (200, {"value": "c", "prevValue": "b"}),
+            (200, {"value": "d", "prevExist": "true"}),
+        ):
+            answer = await api.form(f"{URL}/1", noValueOnSuccess="true", **fields)
+            assert (answer.status, list(answer.body)) == (status, ["action"])
+            assert "X-Etcd-Index" in answer.headers
+
+
+async def test_keys_in_order(tmp_path: Path) -> None:
+    async with running_api(tmp_path) as api:
+        first = await api.call("POST", f"{URL}?ttl=60", content=b"value=0", headers=FORM)
+        node = first.body["node"]
+        assert (first.status, first.body["action"], node["value"], node["ttl"]) == (201, "create", "0", 60)
+        assert node["key"] == f"{WEB}/{node['createdIndex']:020d}"
+        one_by_one = [
+            (await api.call("POST", f"{URL}?value={each}")).body["node"]["key"] for each in range(5)
+        ]
+        assert one_by_one == sorted(one_by_one)
+        at_once = await asyncio.gather(*(api.call("POST", f"{URL}?value={each}") for each in range(6)))
+        keys = {answer.body["node"]["modifiedIndex"]: answer.body["node"]["key"] for answer in at_once}
+        assert len(keys) == len(set(keys.values())) == 6
+        assert [keys[index] for index in sorted(keys)] == sorted(keys.values())  # in the order they were made
+        assert min(keys.values()) > max(one_by_one)
+        listed = (await api.call("GET", URL)).body["node"]["nodes"]
+        assert [node["key"] for node in listed] == [node["key"], *one_by_one, *sorted(keys.values())]
+        short = await api.call("POST", f"{URL}?value=x&noValueOnSuccess=true")
+        assert (short.status, short.body) == (201, {"action": "create"})
+        failure(await api.call("POST", f"{URL}?dir=true"), 400, 209, "Invalid field")
+        assert (await api.call("POST", "/v2/keys/skydns?value=x")).status == 201
 
 
 # ---------------------------------------------------------------- keys
@@ -213,7 +338,7 @@ async def test_a_directory_is_made_of_the_keys_below_it(tmp_path: Path) -> None:
 
 async def test_the_prefix_is_a_directory_that_is_always_there(tmp_path: Path) -> None:
     async with running_api(tmp_path) as api:
-        node = {"key": "/skydns", "dir": True, "nodes": [], "modifiedIndex": 1, "createdIndex": 1}
+        node = {"key": "/skydns", "dir": True, "modifiedIndex": 1, "createdIndex": 1}
         assert (await api.call("GET", "/v2/keys/skydns")).body == {"action": "get", "node": node}
 
 
@@ -224,11 +349,8 @@ async def test_a_key_and_keys_below_it_may_both_exist(tmp_path: Path) -> None:
         assert (await api.form("/v2/keys/skydns/a", value="A")).status == 200
         assert (await api.call("GET", "/v2/keys/skydns/a")).body["node"]["value"] == "A"
         deep = (await api.call("GET", "/v2/keys/skydns/a?recursive=true")).body["node"]
-        assert deep["dir"] is True
-        assert [(node["key"], node["value"]) for node in deep["nodes"]] == [
-            ("/skydns/a", "A"),
-            ("/skydns/a/b", "B"),
-        ]
+        assert (deep["key"], deep["value"], deep["dir"]) == ("/skydns/a", "A", True)
+        assert [(node["key"], node["value"]) for node in deep["nodes"]] == [("/skydns/a/b", "B")]
         listed = (await api.call("GET", "/v2/keys/skydns")).body["node"]["nodes"]
         assert [(node["key"], node.get("value"), node.get("dir")) for node in listed] == [
             ("/skydns/a", "A", None),
@@ -272,10 +394,46 @@ async def test_making_a_directory_stores_nothing(tmp_path: Path) -> None:
         assert (answer.status, answer.body) == (201, {"action": "set", "node": node})
         assert (await api.store.range(b"/", b"0")).kvs == []
         failure(await api.call("GET", "/v2/keys/skydns/new"), 404, 100, "Key not found")
-        await api.form("/v2/keys/skydns/new/key", value="{}")
-        assert (await api.form("/v2/keys/skydns/new", dir="true")).status == 200
-        for more in ({"value": "x"}, {"ttl": "5"}):
-            failure(await api.form("/v2/keys/skydns/new", dir="true", **more), 400, 209, "Invalid field")
+        url = "/v2/keys/skydns/new"
+        failure(await api.form(url, dir="true", prevExist="true"), 404, 100, "Key not found")
+        assert (await api.form(url, dir="true", prevExist="false")).body["action"] == "create"
+        await api.form(f"{url}/key", value="{}")
+        failure(await api.form(url, dir="true"), 403, 102, "Not a file", "/skydns/new")
+        failure(await api.form(url, dir="true", prevExist="false"), 412, 105, "Key already exists")
+        again = await api.form(url, dir="true", prevExist="true")
+        assert (again.status, again.body["action"], again.body["node"]["createdIndex"]) == (200, "update", 2)
+        short = await api.form(url, dir="true", prevExist="true", noValueOnSuccess="true")
+        assert short.body == {"action": "update"}
+        for more in ({"value": "x"}, {"ttl": "5"}, {"prevIndex": "2"}):
+            failure(await api.form(url, dir="true", **more), 400, 209, "Invalid field")
+        failure(await api.form("/v2/keys/skydns", dir="true"), 403, 107, "Root is read only")
+
+
+async def test_hidden_keys_are_listed_nowhere_and_there_by_name(tmp_path: Path) -> None:
+    async with running_api(tmp_path) as api:
+        for key in ("_h", "a/_d/x", "a/b", "c_d"):
+            await api.form(f"/v2/keys/skydns/{key}", value=key)
+        for url, keys in (
+            ("/v2/keys/skydns", ["/skydns/a", "/skydns/c_d"]),
+            ("/v2/keys/skydns/a?recursive=true", ["/skydns/a/b"]),
+            ("/v2/keys/skydns/a/_d", ["/skydns/a/_d/x"]),
+        ):
+            nodes = (await api.call("GET", url)).body["node"]["nodes"]
+            assert [node["key"] for node in nodes] == keys
+        assert (await api.call("GET", "/v2/keys/skydns/_h")).body["node"]["value"] == "_h"
+
+
+async def test_deleting_a_tree_ends_the_leases_of_its_keys(tmp_path: Path) -> None:
+    async with running_api(tmp_path) as api:
+        lease = (await api.call("POST", "/v1/leases", {"ttl": 40})).body["id"]
+        await api.call("PUT", "/v1/services/web/shared", {"host": "10.0.0.1", "lease": lease})
+        await api.call("PUT", "/v1/services/web/own", {"host": "10.0.0.1"})
+        for number in range(70):
+            await api.form(f"{URL}/{number}", value="{}", ttl="60")
+        assert await api.leases() == 72
+        assert (await api.call("DELETE", f"{URL}?recursive=true")).status == 200
+        assert await api.leases() == 1
+        assert (await api.call("GET", f"/v1/leases/{lease}")).body["instances"] == []
 
 
 async def test_keys_deeper_than_any_name(tmp_path: Path) -> None:
@@ -293,43 +451,18 @@ async def test_keys_deeper_than_any_name(tmp_path: Path) -> None:
 # ---------------------------------------------------------------- refusals
 
 
-async def test_what_is_not_supported_is_refused_never_ignored(tmp_path: Path) -> None:
+async def test_clients_find_the_headers_they_look_for(tmp_path: Path) -> None:
     async with running_api(tmp_path) as api:
-        await api.form(f"{URL}/1", value=VALUE)
-        for name, value in (
-            ("prevExist", "false"),
-            ("prevValue", "x"),
-            ("prevIndex", "1"),
-            ("refresh", "true"),
-            ("noValueOnSuccess", "true"),
-        ):
-            in_form = await api.form(f"{URL}/1", value="{}", **{name: value})
-            in_url = await api.call("PUT", f"{URL}/1?value=x&{name}={value}")
-            for answer in (in_form, in_url):
-                assert name in failure(answer, 400, 209, "Invalid field")
-        for name in ("wait", "waitIndex"):
-            assert name in failure(await api.call("GET", f"{URL}/1?{name}=1"), 400, 209, "Invalid field")
-        for name in ("prevValue", "prevIndex"):
-            assert name in failure(await api.call("DELETE", f"{URL}/1?{name}=1"), 400, 209, "Invalid field")
-        failure(await api.call("POST", URL, content=b"value=x"), 400, 209, "Invalid field")
-        assert (await api.call("GET", f"{URL}/1")).body["node"]["value"] == VALUE
+        answers = [
+            await api.form(f"{URL}/1", value="a"),
+            await api.call("GET", URL),
+            await api.call("GET", "/v2/keys"),
+        ]
+        for answer in answers:
+            assert answer.headers["X-Etcd-Index"] == answer.headers["X-Raft-Index"]
+            assert re.fullmatch("[0-9a-f]{16}", answer.headers["X-Etcd-Cluster-Id"])
+        assert len({answer.headers["X-Etcd-Cluster-Id"] for answer in answers}) == 1
         problem(await api.call("PATCH", f"{URL}/1"), 405, "method-not-allowed")
-
-
-async def test_wrong_values_are_refused(tmp_path: Path) -> None:
-    async with running_api(tmp_path) as api:
-        message = "The given TTL in POST form is not a number"
-        for ttl in ("x", "-1", "0", "1.5", "99999999999", "²"):
-            failure(await api.form(f"{URL}/1", value="{}", ttl=ttl), 400, 202, message)
-        failure(await api.call("GET", f"{URL}?recursive=maybe"), 400, 209, "Invalid field")
-        form = {"Content-Type": "application/x-www-form-urlencoded"}
-        for content in (b"value=%FF", b"value", b"value=a&b"):
-            answer = await api.call("PUT", f"{URL}/1", content=content, headers=form)
-            failure(answer, 400, 209, "Invalid field")
-        other = {"Content-Type": "application/json"}
-        answer = await api.call("PUT", f"{URL}/1", content=json.dumps({"value": 1}).encode(), headers=other)
-        failure(answer, 400, 209, "Invalid field")
-        assert await api.kv(f"{WEB}/1".encode()) is None
 
 
 async def test_without_the_view_or_the_store(tmp_path: Path) -> None:
