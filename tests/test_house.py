@@ -41,6 +41,8 @@ PURE = {
     "discovery/errors.py",
     "kv/contract.py",
     "kv/leases.py",
+    "kv/guard.py",
+    "kv/remaining.py",
     "dns/source.py",
     "dns/zone.py",
     "dns/wire.py",

@@ -561,7 +561,7 @@ def test_at_most_max_matched_services_first_in_key_order_counted_and_logged(
     world = World({f"{n}.web": {"host": f"10.0.0.{n}"} for n in range(1, 10)}, max_matched=3)
     assert world.says("web", "A") == ["web 5 A 10.0.0.1", "web 5 A 10.0.0.2", "web 5 A 10.0.0.3"]
     assert world.counters.cut == 1
-    assert "web.d.test: more than 3 services" in caplog.text
+    assert "web.d.test.: more than 3 services" in caplog.text
 
 
 def test_exactly_max_matched_is_not_cut() -> None:

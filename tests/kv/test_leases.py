@@ -112,7 +112,7 @@ steps = st.lists(
 )
 
 
-@settings(max_examples=100, deadline=None, derandomize=True, database=None)
+@settings(max_examples=60, deadline=None, derandomize=True, database=None)
 @given(steps)
 def test_the_wheel_agrees_with_a_dict_of_deadlines(steps: list[Step]) -> None:
     wheel, model, now = LeaseWheel(), dict[int, tuple[int, float]](), 0.0

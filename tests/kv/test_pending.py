@@ -21,7 +21,7 @@ def test_chunks_are_as_large_as_a_statement_takes() -> None:
     assert list(chunks([])) == []
 
 
-@pytest.mark.parametrize("count", [1, 2, 4, 5, 16, 17, 63, 64, 65, 255, 256, 257, 600])
+@pytest.mark.parametrize("count", [1, 2, 4, 5, 17, 64, 255, 256, 257, 600])
 def test_any_number_of_rows_goes_in_and_comes_out(tmp_path: Path, count: int) -> None:
     connection = connect_writer(tmp_path / "store.db")
     keys = [bytes([n % 256, n // 256, 0, 0x2C, 0x20]) for n in range(count)]

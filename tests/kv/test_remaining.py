@@ -97,7 +97,7 @@ Steps = st.lists(
 )
 
 
-@settings(max_examples=100, deadline=None, derandomize=True, database=None)
+@settings(max_examples=60, deadline=None, derandomize=True, database=None)
 @given(Steps)
 def test_no_restart_ends_a_lease_earlier_than_it_would_have_ended(steps: list[tuple[str, int]]) -> None:
     """The bookkeeping alone, against the time that the lease really has left."""
