@@ -15,12 +15,11 @@ from typing import ClassVar
 # DiscoveryError
 # ├── ConfigError           a setting is wrong, or the surroundings do not fit (port taken, file unreadable)
 # ├── InvalidField          a request's field or parameter is wrong
-# ├── Unauthorized          no valid token
-# ├── Forbidden             known, but not allowed
 # ├── NotFound              no such service, instance or lease
 # ├── Conflict              the present state does not allow it
 # ├── PreconditionFailed    If-Match or If-None-Match did not hold
 # ├── TooLarge              body over the limit
+# ├── UnsupportedEncoding   a body that is compressed
 # ├── NotReady              the view has not been loaded yet, or the node is stopping
 # ├── NodeUnreachable       the command line found no node to talk to
 # └── StoreError            the store's own (discovery.kv.contract)
@@ -50,14 +49,6 @@ class InvalidField(DiscoveryError):
     code, status, exit_code = "invalid-field", 400, 2
 
 
-class Unauthorized(DiscoveryError):
-    code, status, exit_code = "unauthorized", 401, 1
-
-
-class Forbidden(DiscoveryError):
-    code, status, exit_code = "forbidden", 403, 1
-
-
 class NotFound(DiscoveryError):
     code, status, exit_code = "not-found", 404, 1
 
@@ -72,6 +63,10 @@ class PreconditionFailed(DiscoveryError):
 
 class TooLarge(DiscoveryError):
     code, status, exit_code = "too-large", 413, 1
+
+
+class UnsupportedEncoding(DiscoveryError):
+    code, status, exit_code = "unsupported-encoding", 415, 1
 
 
 class NotReady(DiscoveryError):

@@ -31,13 +31,20 @@ def reply(
 
     When the view has not reached that revision in time, X-View-Revision says how far it is.
     """
-    parts = request.app[PARTS]
-    seen = parts.view.revision
     response = web.Response(status=status)
     if body is not None:
         response = web.Response(
             status=status, body=msgspec.json.encode(body), content_type="application/json", charset="utf-8"
         )
+    return reflect(request, response, revision=revision, etag=etag)
+
+
+def reflect(
+    request: web.Request, response: web.Response, *, revision: int | None = None, etag: int | None = None
+) -> web.Response:
+    """Gives an answer of any kind the headers that `reply` gives."""
+    parts = request.app[PARTS]
+    seen = parts.view.revision
     response.headers["X-Revision"] = str(seen if revision is None else revision)
     if revision is not None and seen < revision:
         response.headers["X-View-Revision"] = str(seen)

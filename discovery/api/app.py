@@ -9,13 +9,13 @@ from __future__ import annotations
 from aiohttp import web
 
 from discovery.api import bodies, leases, lookup, operator, services, store, v2keys
+from discovery.api.connection import MAX_HEADER, MAX_LINE, Runner
 from discovery.api.parts import PARTS, ApiParts
 from discovery.api.problems import Handler, count, problems
 
 IDLE_SECONDS = 60.0  # for a connection's next request, headers included, the first one's too
 LINGER_SECONDS = 2.0  # for the rest of a body that was answered before its end, such as one too large
 SHUTDOWN_SECONDS = 1.0  # for requests at work when the node stops, which it does within 2 s
-MAX_LINE = 8190  # bytes of a request line or of one header
 
 
 def make_app(parts: ApiParts) -> web.Application:
@@ -37,12 +37,13 @@ def make_app(parts: ApiParts) -> web.Application:
 
 def make_runner(app: web.Application, *, idle_seconds: float = IDLE_SECONDS) -> web.AppRunner:
     """Sets the limits of every connection: idle time, header size, the time to finish when the node stops."""
-    return web.AppRunner(
+    return Runner(
         app,
         keepalive_timeout=idle_seconds,
         lingering_time=min(LINGER_SECONDS, idle_seconds),
         max_line_size=MAX_LINE,
-        max_field_size=MAX_LINE,
+        max_field_size=MAX_HEADER,
+        auto_decompress=False,  # a compressed body is refused, and must not be unpacked before
         shutdown_timeout=SHUTDOWN_SECONDS,
         access_log=None,
     )

@@ -15,7 +15,7 @@ import msgspec
 from aiohttp import web
 from msgspec import UNSET, Meta, UnsetType
 
-from discovery.errors import InvalidField, TooLarge
+from discovery.errors import InvalidField, TooLarge, UnsupportedEncoding
 
 MAX_BODY = 1 << 20  # bytes
 BODY_SECONDS = 30.0  # for a whole body to arrive
@@ -43,11 +43,15 @@ class InstanceBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     ttl: Seconds = 0
     targetstrip: Annotated[int, Meta(ge=-MAX_INT, le=MAX_INT)] = 0
     group: str = ""
-    ports: dict[str, Port] = msgspec.field(default_factory=dict)
+    ports: dict[str, int] = msgspec.field(default_factory=dict)
     tags: list[str] = msgspec.field(default_factory=list)
     meta: dict[str, str] = msgspec.field(default_factory=dict)
     lease: str | UnsetType = UNSET
     lease_ttl: int | UnsetType = UNSET
+
+
+class NoFields(msgspec.Struct, forbid_unknown_fields=True):
+    """Of calls that need to be told nothing, such as a heartbeat."""
 
 
 class LeaseBody(msgspec.Struct, forbid_unknown_fields=True):
@@ -160,7 +164,14 @@ def heartbeat_every(ttl: int | None) -> float | None:
 
 
 async def read_body(request: web.Request, limit: int = MAX_BODY) -> bytes:
-    """The whole body. Raises TooLarge, and InvalidField when it does not arrive in BODY_SECONDS."""
+    """The whole body. Raises TooLarge, UnsupportedEncoding, InvalidField when it is damaged, and 408 when it does not
+    arrive in BODY_SECONDS."""
+    encoding = request.headers.get("Content-Encoding", "identity").strip()
+    if encoding.lower() not in ("", "identity"):
+        raise UnsupportedEncoding(
+            f"the body is encoded with {encoding!r}: send it as it is, without Content-Encoding",
+            field="Content-Encoding",
+        )
     too_large = TooLarge(f"the body is larger than {limit} bytes: send less at once")
     if (request.content_length or 0) > limit:
         raise too_large
@@ -181,17 +192,17 @@ async def read_body(request: web.Request, limit: int = MAX_BODY) -> bytes:
 
 
 async def read(request: web.Request, body_type: type[T]) -> T:
-    """The body as `body_type`; no body is `{}`. Raises InvalidField, TooLarge."""
+    """The body as `body_type`; no body is `{}`. Raises InvalidField, and what read_body raises."""
     body = await read_body(request)
     try:
         return msgspec.json.decode(body or b"{}", type=body_type)
     except msgspec.ValidationError as error:
-        raise _invalid(str(error)) from None
+        raise _invalid(str(error), body, body_type) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidField(f"the body is not JSON in UTF-8: {error}") from None
 
 
-def _invalid(complaint: str) -> InvalidField:
+def _invalid(complaint: str, body: bytes, body_type: type[object]) -> InvalidField:
     """msgspec's words: "Expected `int`, got `str` - at `$.port`", "Object contains unknown field `prot`"."""
     if unknown := re.match(r"Object contains unknown field `(.*)`", complaint, re.DOTALL):
         name = unknown[1]
@@ -202,9 +213,22 @@ def _invalid(complaint: str) -> InvalidField:
     place = place.removesuffix("`").removeprefix(".")
     name = re.split(r"[.\[]", place)[0]
     reason = reason[:1].lower() + reason[1:].replace("`", "")
+    if place == f"{name}[...]":
+        place = f"{name}.{_key_at_fault(name, body, body_type)}"
     if not name:
         return InvalidField(f"the body is wrong: {reason}")
     return InvalidField(f"{place}: {reason}", field=name)
+
+
+def _key_at_fault(name: str, body: bytes, body_type: type[object]) -> str:
+    """Which key of the mapping `name` is refused: msgspec does not tell."""
+    for key, content in msgspec.json.decode(body)[name].items():
+        try:
+            msgspec.convert({name: {key: content}}, body_type)
+        except msgspec.ValidationError as error:
+            if f"$.{name}[" in str(error):
+                return str(key)
+    return "..."
 
 
 def query(request: web.Request, *allowed: str) -> dict[str, str]:

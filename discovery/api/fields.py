@@ -7,6 +7,7 @@ through, `discovery.service` can read again. It never touches the store.
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Mapping
 
 from aiohttp import web
@@ -23,6 +24,7 @@ from discovery.service import Service
 from discovery.tree import Record
 
 MAX_TEXT = 60_000  # bytes
+MAX_PORT = 65535
 
 
 # ---------------------------------------------------------------- in
@@ -34,12 +36,8 @@ def to_service(body: InstanceBody, caller: str | None) -> Service:
         raise InvalidField(f"text: it is longer than {MAX_TEXT} bytes; shorten it", field="text")
     if body.group:
         names.check_label(body.group, "group")
-    try:
-        for key, text in body.meta.items():
-            service.meta_string(key, text)
-    except service.Unreadable as error:
-        raise InvalidField(f"{error}; shorten or rename it", field="meta") from None
-    return Service(
+    _check_meta(body.meta)
+    made = Service(
         host=_host(body.host, caller),
         port=body.port,
         priority=body.priority,
@@ -53,6 +51,34 @@ def to_service(body: InstanceBody, caller: str | None) -> Service:
         tags=tuple(dict.fromkeys(names.check_label(tag, "tags").decode() for tag in body.tags)),
         meta=body.meta,
     )
+    _prove(made)
+    return made
+
+
+def _check_meta(meta: Mapping[str, str]) -> None:
+    try:
+        size = sum(len(service.meta_string(key, text)) + 1 for key, text in meta.items())
+    except service.Unreadable as error:
+        raise InvalidField(f"{error}; shorten or rename it", field="meta") from None
+    if size > service.MAX_RDATA:
+        raise InvalidField(
+            f"meta: together it is {size} bytes, but one TXT record holds {service.MAX_RDATA}; leave some out",
+            field="meta",
+        )
+
+
+def _prove(made: Service) -> None:
+    """That it can be read back: what is acknowledged must never turn out to be unreadable. Raises InvalidField."""
+    try:
+        stored = service.read(service.write(made))
+    except service.Unreadable as error:
+        reason = str(error)
+        found = re.match(r"[a-z]+", reason)
+        field = found[0] if found and found[0] in made.__struct_fields__ else None
+        raise InvalidField(f"it could not be read back: {reason}", field=field) from None
+    for field in made.__struct_fields__:
+        if getattr(stored, field) != getattr(made, field):
+            raise InvalidField(f"{field}: it would be read back as something else", field=field)
 
 
 def _host(host: str | UnsetType, caller: str | None) -> str:
@@ -89,6 +115,8 @@ def _ports(ports: Mapping[str, int]) -> Mapping[str, int]:
         if slash and protocol not in ("tcp", "udp"):
             raise InvalidField(f"ports: {text!r} is neither NAME nor NAME/tcp nor NAME/udp", field="ports")
         key = f"{label}/udp" if protocol == "udp" else label
+        if not 0 <= number <= MAX_PORT:
+            raise InvalidField(f"ports.{text}: {number} is not in 0..{MAX_PORT}", field="ports")
         if key in checked:
             raise InvalidField(f"ports: {key} is given twice; give it once", field="ports")
         checked[key] = number

@@ -6,6 +6,9 @@ Owns the routes of leases. A heartbeat is answered only after the store has take
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from aiohttp import web
 
 from discovery import names
@@ -13,6 +16,7 @@ from discovery.api import bodies, fields
 from discovery.api.answers import reply
 from discovery.api.parts import PARTS
 from discovery.errors import InvalidField
+from discovery.kv.contract import LeaseNotFound
 from discovery.registry import lease_text
 
 
@@ -30,6 +34,17 @@ def _lease(request: web.Request) -> int:
     return fields.lease_id(request.match_info["lease"])
 
 
+@contextmanager
+def _named(lease: int) -> Iterator[None]:
+    """The store's word that there is no such lease, in the API's: ids in hex, and what to do about it here: nothing."""
+    try:
+        yield
+    except LeaseNotFound:
+        raise LeaseNotFound(
+            f"there is no lease {lease_text(lease)}: it has ended or never was", field="lease"
+        ) from None
+
+
 async def grant(request: web.Request) -> web.Response:
     parts = request.app[PARTS]
     bodies.query(request)
@@ -43,9 +58,11 @@ async def get(request: web.Request) -> web.Response:
     parts = request.app[PARTS]
     bodies.query(request)
     lease = _lease(request)
-    granted, remaining = await parts.store.lease_ttl(lease)
+    with _named(lease):
+        granted, remaining = await parts.store.lease_ttl(lease)
+        keys = await parts.store.lease_keys(lease)
     instances = []
-    for key in await parts.store.lease_keys(lease):
+    for key in keys:
         path = names.path_of(key, parts.config.store.prefix)
         if path is not None:
             text = names.service_text(path[:-1], parts.zones)
@@ -57,7 +74,9 @@ async def get(request: web.Request) -> web.Response:
 async def revoke(request: web.Request) -> web.Response:
     parts = request.app[PARTS]
     bodies.query(request)
-    await parts.registry.lease_revoke(_lease(request))
+    lease = _lease(request)
+    with _named(lease):
+        await parts.registry.lease_revoke(lease)
     return reply(request, status=204)
 
 
@@ -65,6 +84,7 @@ async def heartbeat(request: web.Request) -> web.Response:
     parts = request.app[PARTS]
     bodies.query(request)
     lease = _lease(request)
+    await bodies.read(request, bodies.NoFields)
     ttl = await parts.registry.lease_heartbeat(lease)
     every = bodies.heartbeat_every(ttl)
     assert every is not None

@@ -27,7 +27,7 @@ RETRY_AFTER = "1"  # seconds; a 503 here means another node, or this one in a mo
 
 _METHODS = frozenset({"GET", "HEAD", "PUT", "POST", "DELETE", "OPTIONS", "PATCH"})
 _DETAILS = {
-    404: "nothing is served at {path}: see the API's description for what is",
+    404: "nothing is served at {path}: there are {served}",
     405: "{path} cannot be asked with {method}: use one of {allow}",
 }
 
@@ -89,6 +89,12 @@ def internal() -> Problem:
     )
 
 
+def _served(app: web.Application) -> list[str]:
+    """Where each resource begins, such as /v1/services and /healthz."""
+    paths = (re.split(r"/?\{", resource.canonical)[0] for resource in app.router.resources())
+    return sorted({"/".join(path.split("/")[:3]) for path in paths})
+
+
 def _of_aiohttp(request: web.Request, error: HTTPException) -> web.Response:
     allow = error.headers.get("Allow", "")
     detail = _DETAILS.get(error.status, "the request was refused: {reason}")
@@ -98,7 +104,13 @@ def _of_aiohttp(request: web.Request, error: HTTPException) -> web.Response:
             f"/problems/{code}",
             error.reason,
             error.status,
-            detail.format(path=request.path, method=request.method, allow=allow, reason=error.reason),
+            detail.format(
+                path=request.path,
+                method=request.method,
+                allow=allow,
+                reason=error.reason,
+                served=", ".join(_served(request.app)),
+            ),
         )
     )
     if allow:

@@ -14,10 +14,11 @@ from aiohttp import web
 from msgspec import UNSET
 
 from discovery import names
-from discovery.api import bodies, fields
-from discovery.api.answers import precondition, reply
+from discovery.api import bodies, fields, problems
+from discovery.api.answers import precondition, reflect, reply
 from discovery.api.parts import PARTS, ApiParts
-from discovery.errors import InvalidField, NotFound, StoreError
+from discovery.api.problems import Handler
+from discovery.errors import InvalidField, NotFound, PreconditionFailed, StoreError
 from discovery.registry import lease_text
 from discovery.service import Service
 from discovery.tree import Record
@@ -32,11 +33,41 @@ def routes() -> list[web.RouteDef]:
     return [
         web.get("/v1/services", list_services),
         web.get("/v1/services/{service}", list_instances),
-        web.put(one, put),
-        web.get(one, get),
-        web.delete(one, delete),
-        web.post(f"{one}/heartbeat", heartbeat),
+        web.put(one, _of_one(put)),
+        web.get(one, _of_one(get)),
+        web.delete(one, _of_one(delete)),
+        web.post(f"{one}/heartbeat", _of_one(heartbeat)),
     ]
+
+
+def _of_one(handler: Handler) -> Handler:
+    """What is not there, or not as it should be, says at which revision; a failed precondition what there is."""
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        try:
+            return await handler(request)
+        except NotFound as error:
+            return reflect(request, problems.answer(problems.problem_of(error)))
+        except PreconditionFailed as error:
+            parts = request.app[PARTS]
+            present = await _present(parts, fields.instance_path(request, parts))
+            revision = max(present or 0, parts.view.revision)
+            failed = problems.answer(problems.problem_of(error))
+            return reflect(request, failed, revision=revision, etag=present)
+
+    return handle
+
+
+async def _present(parts: ApiParts, path: names.Path) -> int | None:
+    """The revision of the instance in the store, which the view may not have reached; None: there is none, or the
+    store is out of reach."""
+    record = parts.view.record(path)
+    key = record.key if record is not None else names.key_of(path, parts.config.store.prefix)
+    try:
+        held = await parts.registry.raw.read(key)
+    except StoreError:
+        return None
+    return held.mod_revision if held is not None else None
 
 
 async def put(request: web.Request) -> web.Response:
@@ -80,9 +111,7 @@ async def get(request: web.Request) -> web.Response:
     if record is None:
         raise NotFound(f"there is no instance {names.to_text(path)}, or its lease has expired: register it")
     if record.fields is None:
-        raise NotFound(
-            f"the record of {names.to_text(path)} is unreadable: {record.reason}; replace or delete it"
-        )
+        raise _unreadable(record)
     if when.matches(record.revision):
         return reply(request, status=304, etag=record.revision)
     answer = fields.of_record(parts, record, record.fields)
@@ -98,19 +127,36 @@ async def get(request: web.Request) -> web.Response:
 async def delete(request: web.Request) -> web.Response:
     parts = request.app[PARTS]
     bodies.query(request)
-    revision = await parts.registry.deregister(fields.instance_path(request, parts), precondition(request))
+    path = fields.instance_path(request, parts)
+    try:
+        revision = await parts.registry.deregister(path, precondition(request))
+    except NotFound:
+        raise NotFound(
+            f"there is no instance {names.to_text(path)}: it was deregistered, its lease has expired, or it never was"
+        ) from None
     return reply(request, status=204, revision=revision)
 
 
 async def heartbeat(request: web.Request) -> web.Response:
     parts = request.app[PARTS]
     bodies.query(request)
-    lease = await parts.registry.heartbeat(fields.instance_path(request, parts))
+    path = fields.instance_path(request, parts)
+    await bodies.read(request, bodies.NoFields)
+    record = parts.view.record(path)
+    if record is not None and record.fields is None:
+        parts.metrics.heartbeats_refused += 1
+        raise _unreadable(record)
+    lease = await parts.registry.heartbeat(path)
     if lease is None:
         return reply(request, bodies.Heartbeat(None, 0, None, None))
     every = bodies.heartbeat_every(lease.ttl)
     answer = bodies.Heartbeat(lease_text(lease.id), lease.ttl, parts.time_after(lease.ttl), every)
     return reply(request, answer)
+
+
+def _unreadable(record: Record) -> NotFound:
+    name = names.to_text(record.path)
+    return NotFound(f"the record of {name} is unreadable: {record.reason}; replace or delete it")
 
 
 async def list_instances(request: web.Request) -> web.Response:
@@ -188,8 +234,6 @@ async def _time_left(parts: ApiParts, lease: int) -> tuple[int, str | None]:
     try:
         granted, remaining = await parts.store.lease_ttl(lease)
     except StoreError:
-        return (
-            0,
-            None,
-        )  # reads go on without; X-Stale-Seconds tells why, when it is not the lease that is gone
+        # Reads go on without; X-Stale-Seconds tells why, when it is not the lease that is gone.
+        return 0, None
     return granted, parts.time_after(remaining)

@@ -26,7 +26,8 @@ def config() -> None:
 
 @config.command()
 @config_options
-def check() -> None:
+@json_option
+def check(as_json: bool) -> None:
     """Check the configuration; exit with 2 and one line when something is wrong.
 
     \b
@@ -34,7 +35,10 @@ def check() -> None:
       discovery config check --config discovery.yaml
     """
     loaded = config_loader()()
-    say(f"{loaded.path or 'no configuration file'}: correct")
+    if as_json:
+        print_json({"file": None if loaded.path is None else str(loaded.path), "correct": True})
+    else:
+        say(f"{loaded.path or 'no configuration file'}: correct")
 
 
 @config.command()

@@ -59,7 +59,7 @@ class Node:
 
     async def __aenter__(self) -> Self:
         headers = {"Authorization": f"Bearer {self._token}"} if self._token else {}
-        self._session = aiohttp.ClientSession(headers=headers, timeout=aiohttp.ClientTimeout(total=TIMEOUT))
+        self._session = aiohttp.ClientSession(headers=headers)
         return self
 
     async def __aexit__(
@@ -74,22 +74,28 @@ class Node:
         *,
         query: Mapping[str, str] | None = None,
         body: Mapping[str, object] | None = None,
+        seconds: float = TIMEOUT,
     ) -> Answer:
         """Call `path` (its segments, not yet quoted) and return the answer's JSON, `{}` when there is none.
 
-        Raises NodeUnreachable, NodeRefused, and BadCall when the node finds the call itself wrong.
+        `seconds` are what it may take in all. Raises NodeUnreachable, NodeRefused, and BadCall when the node finds the
+        call itself wrong.
         """
         text = "/" + "/".join(quote(segment, safe="") for segment in path)
         url = URL(str(self._base.origin()) + self._base.raw_path.rstrip("/") + text, encoded=True)
         try:
             async with self._session.request(
-                method, url.update_query(query or {}), json=body, allow_redirects=False
+                method,
+                url.update_query(query or {}),
+                json=body,
+                timeout=aiohttp.ClientTimeout(total=seconds),
+                allow_redirects=False,
             ) as response:
                 raw = await response.read()
                 return _read(response, raw)
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
             raise NodeUnreachable(
-                f"no node answers at {self._base} ({_reason(error)}); "
+                f"no node answers at {self._base} ({_reason(error, seconds)}); "
                 "start one with `discovery serve` or name another with --node"
             ) from None
 
@@ -125,13 +131,14 @@ class Node:
                 return int(response.headers.get("X-Revision", 0))
         except (TimeoutError, aiohttp.ClientError) as error:
             raise NodeUnreachable(
-                f"no whole answer came from {self._base} ({_reason(error)}); try again, or name another with --node"
+                f"no whole answer came from {self._base} ({_reason(error, TIMEOUT)}); "
+                "try again, or name another with --node"
             ) from None
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: Exception, seconds: float) -> str:
     if isinstance(error, TimeoutError):
-        return f"nothing came within {TIMEOUT:g} s"
+        return f"nothing came within {seconds:g} s"
     if isinstance(error, OSError) and error.errno:  # below 0 the number is getaddrinfo's, which has said why
         return os.strerror(error.errno) if error.errno > 0 else str(error.strerror)
     return str(error) or type(error).__name__

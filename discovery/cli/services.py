@@ -6,7 +6,6 @@ Owns these commands' options and what they print. Everything they know, a node t
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, TypeVar
 
@@ -55,14 +54,21 @@ def _ports(texts: tuple[str, ...]) -> dict[str, int]:
         ) from None
 
 
+def _not_empty(_: click.Context, argument: click.Parameter, text: str | None) -> str | None:
+    if text == "":
+        raise click.UsageError(f"{str(argument.name).upper()} is empty")
+    return text
+
+
 @click.command()
-@click.argument("service")
-@click.argument("instance")
+@click.argument("service", callback=_not_empty)
+@click.argument("instance", callback=_not_empty)
 @click.option("--host", help="Address or DNS name of the instance [default: the address the node sees].")
 @click.option("--port", type=click.IntRange(0, 65535), help="Port of the instance.")
 @click.option("--priority", type=click.IntRange(0, 65535), help="SRV priority [default: the zone's].")
 @click.option("--weight", type=click.IntRange(0, 65535), help="SRV weight [default: the zone's].")
 @click.option("--text", help="Text for TXT records.")
+@click.option("--mail", is_flag=True, help="In MX records too.")
 @click.option(
     "--ttl", type=click.IntRange(0), help="TTL of its DNS records in seconds [default: the zone's]."
 )
@@ -75,6 +81,10 @@ def _ports(texts: tuple[str, ...]) -> dict[str, int]:
     "--lease-ttl", type=click.IntRange(0, 86400), help="Seconds to live without a heartbeat; 0: for ever."
 )
 @click.option("--lease", metavar="ID", help="Hang on a lease made before, not on one of its own.")
+@click.option("--group", help="A label; DNS answers with the instances of one group.")
+@click.option(
+    "--targetstrip", type=int, help="Labels to take off the left of the names that are made for its address."
+)
 @click.option("--keep", is_flag=True, help="Stay, send heartbeats, and deregister on ^C or SIGTERM.")
 @json_option
 @node_options
@@ -86,12 +96,15 @@ def register(
     priority: int | None,
     weight: int | None,
     text: str | None,
+    mail: bool,
     ttl: int | None,
     tags: tuple[str, ...],
     meta: tuple[str, ...],
     named_ports: tuple[str, ...],
     lease_ttl: int | None,
     lease: str | None,
+    group: str | None,
+    targetstrip: int | None,
     keep: bool,
     as_json: bool,
     node_url: str,
@@ -111,12 +124,15 @@ def register(
         "priority": priority,
         "weight": weight,
         "text": text,
+        "mail": mail or None,
         "ttl": ttl,
         "tags": list(tags) or None,
         "meta": _pairs(meta, "--meta") or None,
         "ports": _ports(named_ports) or None,
         "lease": lease,
         "lease_ttl": lease_ttl,
+        "group": group,
+        "targetstrip": targetstrip,
     }
     body = {field: value for field, value in given.items() if value is not None}
     path = ("v1", "services", service, instance)
@@ -145,10 +161,7 @@ def register(
         # Before the registration: whatever ends this program from here on also takes the instance back.
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, ask_to_stop)
-        answer = await node.call("PUT", path, body=body)
-        show(answer)
-        sys.stdout.flush()
-        await keep_alive(node, path, body, answer, stop, lambda line: click.echo(line, err=True))
+        await keep_alive(node, path, body, stop, show=show, say=lambda line: click.echo(line, err=True))
 
     _with_node(node_url, token, work)
 
@@ -167,10 +180,11 @@ def _registered(answer: Answer) -> str:
 
 
 @click.command()
-@click.argument("service")
-@click.argument("instance")
+@click.argument("service", callback=_not_empty)
+@click.argument("instance", callback=_not_empty)
+@json_option
 @node_options
-def deregister(service: str, instance: str, node_url: str, token: str | None) -> None:
+def deregister(service: str, instance: str, as_json: bool, node_url: str, token: str | None) -> None:
     """Take INSTANCE of SERVICE out.
 
     \b
@@ -178,11 +192,14 @@ def deregister(service: str, instance: str, node_url: str, token: str | None) ->
       discovery deregister web.prod i1
     """
     _with_node(node_url, token, lambda node: node.call("DELETE", ("v1", "services", service, instance)))
-    say(f"deregistered {instance} of {service}")
+    if as_json:
+        print_json({"service": service, "instance": instance, "deregistered": True})
+    else:
+        say(f"deregistered {instance} of {service}")
 
 
 @click.command("list", short_help="List services, or the instances of one.")
-@click.argument("service", required=False)
+@click.argument("service", required=False, callback=_not_empty)
 @json_option
 @node_options
 def list_(service: str | None, as_json: bool, node_url: str, token: str | None) -> None:

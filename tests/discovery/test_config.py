@@ -195,7 +195,6 @@ class TestUnbuilt:
         "sets",
         [
             "dns.workers=2",
-            "dns.workers=false",
             "dns.rrl={responses: 5}",
             "dns.allow=[10.0.0.0/8]",
             "dns.deny=[10.0.0.0/8]",
@@ -213,6 +212,22 @@ class TestUnbuilt:
         key = sets.partition("=")[0]
         assert complaint.startswith(f"--set {key}: this version does not have it yet; leave the setting out")
         assert "sesame" not in complaint
+
+    @pytest.mark.parametrize(
+        ("sets", "wanted"),
+        [
+            ("store.engine=foo", "one of embedded, etcd, managed-etcd"),
+            ("dns.workers=false", "a whole number from 0 to 1024"),
+            ("dns.workers=-1", "a whole number from 0 to 1024"),
+        ],
+    )
+    def test_what_would_be_wrong_in_any_version_is_told_as_such(
+        self, folder: Path, sets: str, wanted: str
+    ) -> None:
+        key, _, value = sets.partition("=")
+        complaint = refused(sets, folder=folder)
+        assert complaint.startswith(f"--set {key}: expected {wanted}; got ")
+        assert value in complaint
 
     @pytest.mark.parametrize(
         "sets",

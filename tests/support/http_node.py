@@ -24,7 +24,10 @@ def problem(status: int, detail: str, field: str | None = None) -> web.Response:
 
 
 class HttpNode:
-    """For `with`. `calls` are `(method, path)` as they came; `refusals` answer the next calls of a method."""
+    """For `with`. `calls` are `(method, path)` as they came; `refusals` answer the next calls of a method.
+
+    Calls that come while `hangs` are noted, and never answered.
+    """
 
     def __init__(self, heartbeat_every: float = 10) -> None:
         self.heartbeat_every = heartbeat_every
@@ -32,6 +35,7 @@ class HttpNode:
         self.calls: list[tuple[str, str]] = []
         self.headers: list[dict[str, str]] = []
         self.refusals: list[tuple[str, web.Response]] = []
+        self.hangs = False
         self.port = 0
         self._changed = threading.Condition()
 
@@ -97,6 +101,11 @@ class HttpNode:
 
     @web.middleware
     async def _note(self, request: web.Request, handler: Any) -> web.StreamResponse:
+        if self.hangs:
+            with self._changed:
+                self.calls.append((request.method, request.raw_path))
+                self._changed.notify_all()
+            await self._stopping.wait()
         with self._changed:
             self.headers.append(dict(request.headers))
             for position, (method, refusal) in enumerate(self.refusals):

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 from pathlib import Path
 
+import pytest
+
 from discovery.api import bodies
-from tests.support.api import running_api
+from tests.support.api import problem, running_api
 
 
 async def test_a_connection_that_never_finishes_its_headers_is_closed(tmp_path: Path) -> None:
@@ -28,10 +31,18 @@ async def test_a_connection_is_closed_when_it_is_idle_after_an_answer(tmp_path: 
         writer.close()
 
 
-async def test_headers_over_the_limit_are_refused(tmp_path: Path) -> None:
+async def test_a_compressed_body_is_refused(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    one = "/v1/services/web.prod/i1"
+    content = b'{"host": "10.0.0.1"}'
     async with running_api(tmp_path) as api:
-        assert (await api.call("GET", "/healthz", headers={"X-Long": "x" * 9000})).status == 400
-        assert (await api.call("GET", "/healthz?" + "x" * 9000)).status in (400, 414)
+        for encoding, sent in (("gzip", content), ("gzip", gzip.compress(content)), ("br", content)):
+            headers = {"Content-Encoding": encoding}
+            answer = await api.call("PUT", one, content=sent, headers=headers)
+            assert encoding in problem(answer, 415, "unsupported-encoding", "Content-Encoding")
+        for encoding in ("identity", "Identity", ""):
+            answer = await api.call("PUT", one, content=content, headers={"Content-Encoding": encoding})
+            assert answer.status in (200, 201)
+    assert caplog.records == []
 
 
 async def test_a_body_that_never_arrives_is_given_up(tmp_path: Path) -> None:

@@ -52,6 +52,29 @@ def test_what_passes_is_read_as_it_was_written(body: InstanceBody) -> None:
     assert not refused or refused in InstanceBody.__struct_fields__
 
 
+@settings(max_examples=40, deadline=None)
+@given(st.integers(250, 262), st.integers(230, 250), st.integers(59_990, 60_010))
+def test_what_passes_at_the_limits_is_read_as_it_was_written(keys: int, length: int, size: int) -> None:
+    meta = {f"k{number:03}": "x" * length for number in range(keys)}
+    refused: str | None = ""
+    try:
+        made = to_service(InstanceBody(host="", text="t" * size, meta=meta), None)
+    except InvalidField as error:
+        refused = error.field
+    else:
+        assert service.read(service.write(made)) == made
+    too_much_meta = keys * (length + 6) > 65_535
+    assert refused == ("text" if size > 60_000 else "meta" if too_much_meta else "")
+
+
+def test_what_could_not_be_read_back_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even where no check of its own has foreseen it."""
+    monkeypatch.setattr(service, "MAX_RDATA", 100)
+    with pytest.raises(InvalidField, match="could not be read back: text is longer") as refused:
+        to_service(InstanceBody(host="", text="t" * 200), None)
+    assert refused.value.field == "text"
+
+
 @pytest.mark.parametrize(
     ("caller", "host"),
     [

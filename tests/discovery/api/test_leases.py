@@ -47,11 +47,22 @@ async def test_the_life_of_a_lease(tmp_path: Path) -> None:
         gone = await api.call("DELETE", f"/v1/leases/{lease}")
         assert (gone.status, gone.text) == (204, "")
         assert api.view.root.count == 0  # at once: the answer has waited for the view
-        for method, path in (("GET", ""), ("DELETE", ""), ("POST", "/heartbeat")):
-            problem_field = "lease" if path else None
-            problem(
-                await api.call(method, f"/v1/leases/{lease}{path}"), 404, "lease-not-found", problem_field
-            )
+        for method in ("GET", "DELETE"):
+            gone = await api.call(method, f"/v1/leases/{lease}")
+            detail = problem(gone, 404, "lease-not-found", "lease")
+            assert detail == f"there is no lease {lease}: it has ended or never was"
+        beat = await api.call("POST", f"/v1/leases/{lease}/heartbeat")
+        assert lease in problem(beat, 404, "lease-not-found", "lease")
+
+
+async def test_a_heartbeat_needs_no_body_and_refuses_a_wrong_one(tmp_path: Path) -> None:
+    async with running_api(tmp_path) as api:
+        lease = (await api.call("POST", "/v1/leases", {"ttl": 15})).body["id"]
+        beat = f"/v1/leases/{lease}/heartbeat"
+        for content in (None, b"", b"{}"):
+            assert (await api.call("POST", beat, content=content)).status == 200
+        problem(await api.call("POST", beat, {"ttl": 20}), 400, "invalid-field", "ttl")
+        problem(await api.call("POST", beat, content=b"x"), 400, "invalid-field")
 
 
 async def test_an_expired_lease_takes_its_instances_with_it(tmp_path: Path) -> None:

@@ -17,7 +17,11 @@ from tests.support.api import problem, running_api
 async def test_unknown_paths_and_wrong_methods(tmp_path: Path) -> None:
     async with running_api(tmp_path) as api:
         for path in ("/v1/nothing", "/nothing", "/v1/services/", "/v1/services/a/b/c", "/v2/other"):
-            assert path in problem(await api.call("GET", path), 404, "not-found")
+            detail = problem(await api.call("GET", path), 404, "not-found")
+            assert detail == (
+                f"nothing is served at {path}: there are /healthz, /metrics, /readyz, /v1/config, /v1/heartbeats, "
+                "/v1/leases, /v1/lookup, /v1/services, /v1/store, /v1/zone, /v2/keys"
+            )
         answer = await api.call("POST", "/v1/services/web.prod/i1")
         assert "DELETE,GET,HEAD,PUT" in problem(answer, 405, "method-not-allowed")
         assert answer.headers["Allow"] == "DELETE,GET,HEAD,PUT"

@@ -237,6 +237,39 @@ async def test_if_match_and_if_none_match(tmp_path: Path) -> None:
         assert (await api.call("DELETE", ONE, headers={"If-Match": '"4"'})).status == 204
 
 
+async def test_what_is_not_as_it_should_be_says_what_there_is(tmp_path: Path) -> None:
+    async with running_api(tmp_path) as api:
+        await api.call("PUT", "/v1/services/web.prod/other", HOST)
+        for method in ("GET", "DELETE", "POST"):
+            url = f"{ONE}/heartbeat" if method == "POST" else ONE
+            answer = await api.call(method, url)
+            problem(answer, 404, "not-found")
+            assert answer.headers["X-Revision"] == "2"
+        for method in ("GET", "PUT", "DELETE"):
+            body = HOST if method == "PUT" else None
+            answer = await api.call(method, ONE, body, headers={"If-Match": '"7"'})
+            problem(answer, 412, "precondition-failed")
+            assert answer.headers["X-Revision"] == "2"
+            assert "ETag" not in answer.headers
+        await api.call("PUT", ONE, HOST)
+        for method in ("GET", "PUT", "DELETE"):
+            body = HOST if method == "PUT" else None
+            answer = await api.call(method, ONE, body, headers={"If-Match": '"7"'})
+            problem(answer, 412, "precondition-failed")
+            assert (answer.headers["X-Revision"], answer.headers["ETag"]) == ("3", '"3"')
+
+
+async def test_a_failed_precondition_names_what_the_store_has_and_not_the_view(tmp_path: Path) -> None:
+    async with running_api(tmp_path) as api:
+        await api.call("PUT", ONE, HOST)
+        await api.feed.close()  # the view stays behind from here on
+        await api.store.put(KEY, b"{}")
+        answer = await api.call("DELETE", ONE, headers={"If-Match": '"2"'})
+        problem(answer, 412, "precondition-failed")
+        assert (answer.headers["ETag"], answer.headers["X-Revision"]) == ('"3"', "3")
+        assert answer.headers["X-View-Revision"] == "2"
+
+
 async def test_of_many_that_create_at_once_one_wins(tmp_path: Path) -> None:
     async with running_api(tmp_path) as api:
         calls = [
@@ -256,7 +289,7 @@ async def test_deregistering(tmp_path: Path) -> None:
         assert (answer.status, answer.text, answer.headers["X-Revision"]) == (204, "", "3")
         assert api.view.record((b"internal", b"discovery", b"prod", b"web", b"i1")) is None
         assert await api.leases() == 0
-        problem(await api.call("DELETE", ONE), 404, "not-found")
+        assert "register" not in problem(await api.call("DELETE", ONE), 404, "not-found").replace("dereg", "")
         problem(await api.call("GET", ONE), 404, "not-found")
 
 
@@ -275,7 +308,9 @@ async def test_an_unreadable_record_is_left_out_and_says_why(tmp_path: Path) -> 
     async with running_api(tmp_path) as api:
         await api.store.put(KEY, b"no json")
         await api.caught_up()
-        assert "not JSON" in problem(await api.call("GET", ONE), 404, "not-found")
+        for method, url in (("GET", ONE), ("POST", f"{ONE}/heartbeat")):
+            assert "not JSON" in problem(await api.call(method, url), 404, "not-found")
+        assert api.metrics.heartbeats_refused == 1
         assert (await api.call("GET", "/v1/services/web.prod")).body["instances"] == []
         assert (await api.call("PUT", ONE, HOST)).status == 200
         assert (await api.call("GET", ONE)).status == 200
@@ -299,6 +334,16 @@ async def test_a_heartbeat_renews(tmp_path: Path) -> None:
         assert revision == 2 + 2  # the put, and what caught_up wrote: no heartbeat ever writes
         await api.expire(2)
         problem(await api.call("POST", f"{ONE}/heartbeat"), 404, "not-found")
+
+
+async def test_a_heartbeat_needs_no_body_and_refuses_a_wrong_one(tmp_path: Path) -> None:
+    async with running_api(tmp_path) as api:
+        await api.call("PUT", ONE, HOST)
+        beat = f"{ONE}/heartbeat"
+        for content in (None, b"", b"{}"):
+            assert (await api.call("POST", beat, content=content)).status == 200
+        problem(await api.call("POST", beat, {"lease_ttl": 20}), 400, "invalid-field", "lease_ttl")
+        problem(await api.call("POST", beat, content=b"x"), 400, "invalid-field")
 
 
 async def test_a_heartbeat_of_what_the_view_has_not_seen_asks_the_store(tmp_path: Path) -> None:
@@ -433,6 +478,7 @@ WRONG_FIELDS: list[tuple[dict[str, object], str]] = [
     ({"meta": {"": "x"}}, "meta"),
     ({"meta": {"a=b": "x"}}, "meta"),
     ({"meta": {"a": "x" * 254}}, "meta"),
+    ({"meta": {f"k{number:04}": "x" * 249 for number in range(300)}}, "meta"),
     ({"lease_ttl": -1}, "lease_ttl"),
     ({"lease_ttl": 4}, "lease_ttl"),
     ({"lease_ttl": 101}, "lease_ttl"),
@@ -447,6 +493,31 @@ async def test_a_wrong_field_is_named_and_nothing_is_stored(tmp_path: Path) -> N
         for body, field in WRONG_FIELDS:
             problem(await api.call("PUT", ONE, {**HOST, **body}), 400, "invalid-field", field)
             assert await api.kv(KEY) is None, body
+
+
+async def test_a_wrong_member_is_named(tmp_path: Path) -> None:
+    async with running_api(tmp_path) as api:
+        for body, detail in (
+            ({"ports": {"a": 1, "http": 70000}}, "ports.http: 70000 is not in 0..65535"),
+            ({"ports": {"http": -1}}, "ports.http: -1 is not in 0..65535"),
+            ({"ports": {"a": 1, "http": "80"}}, "ports.http: expected int, got str"),
+            ({"ports": {"a": 1, "http": 1 << 70}}, f"ports.http: {1 << 70} is not in 0..65535"),
+            ({"meta": {"a": "b", "k": 1}}, "meta.k: expected str, got int"),
+        ):
+            field = next(iter(body))
+            answer = await api.call("PUT", ONE, {**HOST, **body})
+            assert problem(answer, 400, "invalid-field", field) == detail
+
+
+async def test_what_is_acknowledged_can_be_read(tmp_path: Path) -> None:
+    """As much meta as one TXT record holds, to the byte."""
+    meta = {f"k{number:04}": "x" * 249 for number in range(255)}  # 256 bytes each, its length byte included
+    async with running_api(tmp_path) as api:
+        answer = await api.call("PUT", ONE, {**HOST, "meta": {**meta, "k": "x" * 252}})
+        assert answer.status == 201
+        assert (await api.call("GET", ONE)).status == 200
+        answer = await api.call("PUT", ONE, {**HOST, "meta": {**meta, "k": "x" * 253}})
+        assert "65536 bytes" in problem(answer, 400, "invalid-field", "meta")
 
 
 async def test_the_greatest_values_pass(tmp_path: Path) -> None:

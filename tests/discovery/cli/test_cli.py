@@ -12,7 +12,7 @@ import click
 import pytest
 
 from discovery import __version__
-from discovery.cli import cli
+from discovery.cli.commands import cli
 from tests.discovery.cli.conftest import Run
 from tests.support.http_node import HttpNode
 
@@ -42,11 +42,28 @@ def test_version_as_a_module_from_the_checkout() -> None:
     assert done.stdout == f"discovery {__version__}\n"
 
 
-def test_wrong_usage_is_2(run: Run) -> None:
-    for arguments in (("nothing",), ("register", "web"), ("list", "--what")):
-        status, out, err = run(*arguments)
-        assert (status, out) == (2, "")
-        assert "Usage: discovery" in err
+@pytest.mark.parametrize(
+    ("arguments", "command", "complaint"),
+    [
+        ("nothing", "discovery", "No such command 'nothing'"),
+        ("register web", "discovery register", "Missing argument 'INSTANCE'"),
+        ("list --what", "discovery list", "No such option"),
+        ("config nothing", "discovery config", "No such command 'nothing'"),
+        ("register a b --port x", "discovery register", "Invalid value for '--port'"),
+    ],
+)
+def test_wrong_usage_is_2_and_one_line(run: Run, arguments: str, command: str, complaint: str) -> None:
+    status, out, err = run(*arguments.split())
+    assert (status, out) == (2, "")
+    assert err.startswith(f"discovery: {complaint}")
+    assert err.endswith(f"; see `{command} --help`\n")
+    assert err.count("\n") == 1
+
+
+def test_nothing_at_all_is_answered_with_the_help(run: Run) -> None:
+    status, out, err = run()
+    assert status in (0, 2)  # as click has it, which changed
+    assert "Example:\n    discovery serve" in out + err
 
 
 def test_a_wrong_setting_is_2_and_one_line(run: Run) -> None:
@@ -80,6 +97,55 @@ def test_a_reader_that_leaves_is_met_quietly() -> None:
     )
     os.close(writing)
     assert (done.returncode, done.stderr) == (1, "")
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("arguments", [("config", "show"), ("--version",), ("config", "show", "--json")])
+def test_an_output_that_cannot_be_written_is_one_line_and_1(
+    arguments: tuple[str, ...], unbuffered: str
+) -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "discovery", *arguments],
+            cwd=ROOT,
+            env=os.environ | {"PYTHONUNBUFFERED": unbuffered},
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    expected = "discovery: standard output cannot be written: No space left on device\n"
+    assert (done.returncode, done.stderr) == (1, expected)
+
+
+STOPS_ITSELF = """
+import os, signal, sys
+class Interrupt:
+    def find_spec(self, name, path, target=None):
+        if name == {module!r}:
+            os.kill(os.getpid(), signal.SIGINT)
+sys.modules.pop({module!r}, None)
+sys.meta_path.insert(0, Interrupt())
+sys.argv = ["discovery", "config", "show"]
+{enter}
+"""
+
+
+@pytest.mark.parametrize(
+    "module",
+    ["importlib.metadata", "click", "discovery.cli.commands", "discovery.cli.lookup", "discovery.config"],
+)
+@pytest.mark.parametrize(
+    "enter",
+    [
+        "from discovery.cli import main; main()",  # as the installed command does
+        "import runpy; runpy.run_module('discovery', run_name='__main__')",
+    ],
+)
+def test_interrupt_while_it_is_being_imported(module: str, enter: str) -> None:
+    code = STOPS_ITSELF.format(module=module, enter=enter)
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr.strip()) == (130, "", "")
 
 
 def test_interrupt_is_130_without_a_traceback() -> None:

@@ -25,6 +25,13 @@ def test_check(run: Run) -> None:
     assert run("config", "check", "--config", "here.yaml") == (0, "here.yaml: correct\n", "")
 
 
+def test_check_json(run: Run) -> None:
+    assert json.loads(run("config", "check", "--json").out) == {"file": None, "correct": True}
+    Path("here.yaml").write_text("stale_after: 5")
+    checked = json.loads(run("config", "check", "--json", "--config", "here.yaml").out)
+    assert checked == {"file": "here.yaml", "correct": True}
+
+
 def test_show_says_where_each_value_came_from(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("discovery.yaml").write_text("stale_after: 5\nzones: [{name: a.test}, {name: b.test}]")
     monkeypatch.setenv("DISCOVERY_LOG__LEVEL", "debug")

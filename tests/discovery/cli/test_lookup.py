@@ -296,7 +296,8 @@ class TestTransport:
 def test_wrong_usage_is_2(run: Run, arguments: tuple[str, ...]) -> None:
     status, out, err = run("lookup", *arguments)
     assert (status, out) == (2, "")
-    assert "Error: " in err
+    assert err.startswith("discovery: ")
+    assert err.count("\n") == 1
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -35,10 +36,12 @@ class TestRegister:
         stored = node.instances["web.prod", "i1"]
         assert "ttl" not in stored
         assert "ports" not in stored
+        assert "mail" not in stored
 
     def test_every_option(self, run: Run, node: HttpNode) -> None:
         where = "--host 10.0.0.1 --port 80 --named-port http=80 --named-port dns/udp=53"
         records = "--priority 1 --weight 2 --text hello --ttl 3 --tag a --tag b --meta k=v=w --meta e="
+        records += " --mail --group g1 --targetstrip 1"
         leases = f"--lease-ttl 15 --lease 6f --json --node {node.url}"
         options = f"{where} {records} {leases}".split()
         status, out, _ = run("register", "web.prod", "i1", *options)
@@ -55,6 +58,9 @@ class TestRegister:
             "ports": {"http": 80, "dns/udp": 53},
             "lease_ttl": 15,
             "lease": "6f",
+            "mail": True,
+            "group": "g1",
+            "targetstrip": 1,
         }
         stored = node.instances["web.prod", "i1"]
         assert {key: stored[key] for key in expected} == expected
@@ -81,6 +87,23 @@ class TestRegister:
     )  # fmt: skip
     def test_wrong_options_are_2_and_call_nobody(self, run: Run, node: HttpNode, options: str) -> None:
         assert run("register", "web", "i1", *options.split(), "--node", node.url).status == 2
+        assert node.calls == []
+
+    @pytest.mark.parametrize(
+        ("arguments", "empty"),
+        [
+            (("register", "", "c1"), "SERVICE"),
+            (("register", "web", ""), "INSTANCE"),
+            (("deregister", "", "c1"), "SERVICE"),
+            (("deregister", "web", ""), "INSTANCE"),
+            (("list", ""), "SERVICE"),
+        ],
+    )
+    def test_empty_names_are_2_and_call_nobody(
+        self, run: Run, node: HttpNode, arguments: tuple[str, ...], empty: str
+    ) -> None:
+        expected = f"discovery: {empty} is empty; see `discovery {arguments[0]} --help`\n"
+        assert run(*arguments, "--node", node.url) == (2, "", expected)
         assert node.calls == []
 
     def test_names_are_quoted(self, run: Run, node: HttpNode) -> None:
@@ -168,12 +191,28 @@ class TestList:
         assert run("deregister", "web", "i1", "--node", node.url) == (0, "deregistered i1 of web\n", "")
         assert node.instances == {}
 
+    def test_deregister_json(self, run: Run, node: HttpNode) -> None:
+        self.fill(run, node, "web/i1")
+        out = run("deregister", "web", "i1", "--json", "--node", node.url).out
+        assert json.loads(out) == {"service": "web", "instance": "i1", "deregistered": True}
+
 
 @contextmanager
-def kept(node: HttpNode) -> Iterator[subprocess.Popen[str]]:
-    """`discovery register web i1 --keep` in a process, registered."""
+def keeping(node: HttpNode, *options: str) -> Iterator[subprocess.Popen[str]]:
+    """`discovery register web i1 --keep` in a process, just started."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "discovery", "register", "web", "i1", "--host", "10.0.0.1", "--keep"],
+        [
+            sys.executable,
+            "-m",
+            "discovery",
+            "register",
+            "web",
+            "i1",
+            "--host",
+            "10.0.0.1",
+            "--keep",
+            *options,
+        ],
         cwd=ROOT,
         env=os.environ | {"DISCOVERY_NODE": node.url},
         stdout=subprocess.PIPE,
@@ -181,8 +220,6 @@ def kept(node: HttpNode) -> Iterator[subprocess.Popen[str]]:
         text=True,
     )
     try:
-        assert process.stdout is not None
-        assert process.stdout.readline().startswith("registered i1.web.test. (10.0.0.1), lease 6a of 30 s")
         yield process
     finally:
         process.kill()
@@ -192,10 +229,19 @@ def kept(node: HttpNode) -> Iterator[subprocess.Popen[str]]:
             stream.close()
 
 
-def stop(process: subprocess.Popen[str], number: signal.Signals = signal.SIGTERM) -> str:
+@contextmanager
+def kept(node: HttpNode, *options: str) -> Iterator[subprocess.Popen[str]]:
+    """The same, registered."""
+    with keeping(node, *options) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith("registered i1.web.test. (10.0.0.1), lease ")
+        yield process
+
+
+def stop(process: subprocess.Popen[str], number: signal.Signals = signal.SIGTERM, *, status: int = 0) -> str:
     process.send_signal(number)
     _, err = process.communicate(timeout=5)
-    assert process.returncode == 0
+    assert process.returncode == status
     return err
 
 
@@ -219,6 +265,7 @@ class TestKeep:
             node.instances.clear()  # what was not renewed has expired meanwhile
             node.start()
             node.wait_for(lambda: ("web", "i1") in node.instances, "not registered again after the outage")
+            lines += [process.stderr.readline() for _ in range(2)]
 
             err = stop(process)
             assert node.instances == {}
@@ -227,11 +274,9 @@ class TestKeep:
         assert lines[1] == "i1.web.test.: the store is away; trying again until it is back\n"
         assert lines[2] == "i1.web.test.: the node is back\n"
         assert re.match(r"i1\.web\.test\.: no node answers at .*; trying again until it is back\n", lines[3])
-        assert err.splitlines() == [
-            "registered i1.web.test. again: the node no longer knew it",
-            "i1.web.test.: the node is back",
-            "deregistered i1.web.test.",
-        ]
+        assert lines[4] == "registered i1.web.test. again: the node no longer knew it\n"
+        assert lines[5] == "i1.web.test.: the node is back\n"
+        assert err == "deregistered i1.web.test.\n"
 
     def test_interrupt_in_a_long_pause_deregisters_at_once(self) -> None:
         with HttpNode(heartbeat_every=3600) as node, kept(node) as process:
@@ -245,3 +290,53 @@ class TestKeep:
             assert process.wait(5) == 1
             assert process.stderr is not None
             assert process.stderr.read() == "discovery: there is no lease 6a\n"
+
+    def test_says_when_it_could_not_deregister(self) -> None:
+        with HttpNode(heartbeat_every=3600) as node, kept(node) as process:
+            node.stop()
+            assert stop(process, status=1) == (
+                f"discovery: could not deregister i1.web.test. (no node answers at {node.url} (Connection refused)): "
+                "its lease runs out by itself within 30 s\n"
+            )
+
+    def test_says_when_the_node_refused_to_deregister(self) -> None:
+        with HttpNode(heartbeat_every=3600) as node, kept(node, "--lease", "6f") as process:
+            node.refusals.append(("DELETE", problem(503, "the store is away; ask another")))
+            assert stop(process, status=1) == (
+                "discovery: could not deregister i1.web.test. (the store is away): it stays until lease 6f ends\n"
+            )
+
+    def test_is_already_gone_when_it_deregisters(self) -> None:
+        with HttpNode(heartbeat_every=3600) as node, kept(node) as process:
+            node.forget("web", "i1")
+            assert stop(process) == "deregistered i1.web.test.\n"
+
+    @pytest.mark.parametrize("method", ["PUT", "POST"])
+    def test_a_hung_node_does_not_hold_up_the_end(self, method: str) -> None:
+        """Whether it hangs in the registration or in a heartbeat."""
+        with HttpNode(heartbeat_every=0.02) as node:
+            node.hangs = method == "PUT"
+            with keeping(node) if node.hangs else kept(node) as process:
+                node.hangs = True
+                node.wait_for(lambda: node.calls[-1:] != [] and node.calls[-1][0] == method, "nothing hangs")
+                before, began = len(node.calls), time.monotonic()
+                err = stop(process, status=1)
+                assert time.monotonic() - began < 2
+                assert err.startswith("discovery: could not deregister i1")
+                assert "(nothing came within 1 s)" in err
+                assert err.count("\n") == 1
+                assert ("DELETE", "/v1/services/web/i1") in node.calls[before:]
+
+    def test_one_hung_heartbeat_is_given_up_in_time_for_the_next(self) -> None:
+        with HttpNode(heartbeat_every=1) as node, kept(node) as process:
+            node.hangs = True
+            node.wait_for(lambda: node.count("POST") == 1, "no heartbeat")
+            began = time.monotonic()
+            node.hangs = False
+            node.wait_for(lambda: node.count("POST") == 2, "no other heartbeat")
+            assert time.monotonic() - began < 1.9  # 1 s for the one that hung, and no pause after it
+            err = stop(process)
+        assert err.splitlines()[0] == (
+            f"i1.web.test.: no node answers at {node.url} (nothing came within 1 s); start one with "
+            "`discovery serve` or name another with --node; trying again until it is back"
+        )
