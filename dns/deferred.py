@@ -14,7 +14,7 @@ from discovery.dns.answer import Body, Prepared
 from discovery.dns.forward import Forwarder, Kept
 from discovery.dns.responder import Deferred, Responder, bare
 from discovery.dns.source import Path, Source
-from discovery.dns.synthesis import TRANSFERS, Settings, synthesize
+from discovery.dns.synthesis import Settings, synthesize
 from discovery.dns.upstream import Ask, NoAnswer, Server, has_loop_mark
 
 log = logging.getLogger(__name__)
@@ -68,12 +68,7 @@ class DeferredResponder:
         if not servers and prepared.rcode != wire.REFUSED:
             return self._responder.pack(query, prepared, None)  # a PTR record of ours
         servers = servers or self._forwarder.servers(path)
-        if (
-            not servers
-            or not query.flags & wire.RD
-            or query.qtype in TRANSFERS
-            or self._too_short(query, path)
-        ):
+        if not servers or not query.flags & wire.RD or self._too_short(query, path):
             return self._responder.pack(query, bare(wire.REFUSED), None)
         if not self._forwarder.allowed(client):
             return self._responder.pack(query, bare(wire.REFUSED), wire.EDE_PROHIBITED)

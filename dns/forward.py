@@ -88,7 +88,7 @@ class Forwarder:
         """Whether a client with that address may use us to ask others (never an open resolver)."""
         known = self._allowed.get(client)
         if known is None:
-            address = ipaddress.ip_address(client.partition("%")[0])
+            address = ipaddress.ip_address(client)
             mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
             known = any((mapped or address) in network for network in self.routes.allow)
             if len(self._allowed) > 10_000:

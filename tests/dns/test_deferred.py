@@ -20,6 +20,8 @@ import pytest
 from discovery.dns import deferred, forward, upstream
 from discovery.dns.forward import Routes
 from discovery.dns.server import DnsServer
+from discovery.dns.source import Path
+from discovery.dns.upstream import Server
 from tests.support.clock import FakeClock
 from tests.support.dns import Stored, World, full, lines
 from tests.support.upstream import Asked, Script, Upstream, both_sockets, fails, knows, reply, silent
@@ -29,7 +31,7 @@ LOOPBACK = (ip_network("127.0.0.0/8"),)
 RECORD = "www.example.com. 60 A 192.0.2.1"
 SOA = "example.com. 3600 SOA ns. host. 1 2 3 4 60"
 WEB = {"1.web": {"host": "10.0.0.1"}}
-LOOP = dns.edns.GenericOption(upstream.LOOP_OPTION, b"discovery")
+LOOP = dns.edns.GenericOption(dns.edns.OptionType.make(upstream.LOOP_OPTION), b"discovery")
 
 
 @pytest.fixture(autouse=True)
@@ -64,7 +66,11 @@ class Running:
         do: bool = False,
     ) -> dns.message.Message:
         query = dns.message.make_query(
-            name, rtype, use_edns=0 if edns or options or do else False, payload=payload, options=list(options)
+            name,
+            rtype,
+            use_edns=0 if edns or options or do else False,
+            payload=payload,
+            options=list(options),
         )
         if do:
             query.want_dnssec()
@@ -155,7 +161,9 @@ async def test_the_question_comes_back_in_the_clients_letter_case() -> None:
 
 async def test_forwarded_answers_enter_no_cache_of_our_own() -> None:
     """Neither the raw one nor the prepared one: the next answer is the upstream's, not ours."""
-    async with serving(knows("www.example.com. 0 A 192.0.2.1"), WEB | {"out": {"host": "www.example.com"}}) as it:
+    async with serving(
+        knows("www.example.com. 0 A 192.0.2.1"), WEB | {"out": {"host": "www.example.com"}}
+    ) as it:
         for number in range(1, 4):
             assert (await it.ask("www.example.com.")).answer
             assert len(it.behind.asked) == number
@@ -257,7 +265,7 @@ async def test_a_query_of_a_node_of_ours_is_not_forwarded_again() -> None:
 async def test_a_server_that_forwards_to_itself_says_servfail() -> None:
     async with serving() as it:
         it.server._forwarder.routes = msgspec.structs.replace(
-            it.server._forwarder.routes, upstreams=(upstream.Server("127.0.0.1", it.port),)
+            it.server._forwarder.routes, upstreams=(Server("127.0.0.1", it.port),)
         )
         response = await it.ask("www.example.com.", edns=True)
         assert response.rcode() == dns.rcode.SERVFAIL
@@ -345,7 +353,7 @@ async def test_names_with_fewer_labels_than_ndots_are_refused(ndots: int) -> Non
 
 
 async def test_ra_is_set_exactly_when_forwarding_is_configured() -> None:
-    nowhere = upstream.Server("127.0.0.1", 1)
+    nowhere = Server("127.0.0.1", 1)
     for routes, forwards in (
         (Routes(upstreams=(nowhere,)), True),
         (Routes(zones={(b"test",): (nowhere,)}), True),
@@ -357,8 +365,7 @@ async def test_ra_is_set_exactly_when_forwarding_is_configured() -> None:
                 for rd in (True, False):
                     response = await it.ask(name, rd=rd)
                     assert bool(response.flags & dns.flags.RA) == forwards
-            assert response.rcode() == dns.rcode.REFUSED
-            assert extended_errors(response) == []
+                    assert (response.rcode() == dns.rcode.REFUSED) == name.endswith(".com.")
 
 
 async def test_before_the_first_load_all_is_servfail_14() -> None:
@@ -408,7 +415,7 @@ async def test_zones_of_their_own_go_before_upstreams() -> None:
     async with running_upstream(knows("www.corp.test. 60 A 192.0.2.7")) as own:
 
         def routes(behind: Upstream) -> Routes:
-            zones = {(b"test", b"corp"): (own.server,)}
+            zones: dict[Path, tuple[Server, ...]] = {(b"test", b"corp"): (own.server,)}
             return Routes(upstreams=(behind.server,), zones=zones, allow=LOOPBACK)
 
         async with serving(knows(RECORD), routes=routes) as it:
@@ -556,7 +563,7 @@ async def test_a_half_closed_client_gets_its_forwarded_answers() -> None:
 async def test_a_client_that_is_gone_harms_nobody() -> None:
     async with serving(knows(RECORD), WEB) as it:
         it.behind.gate.clear()
-        reader, writer = await it.connect()
+        _, writer = await it.connect()
         writer.write(frame(dns.message.make_query("www.example.com.", "A")))
         waiting = asyncio.create_task(it.ask("www.example.com."))
         await until(lambda: it.world.counters.queries_tcp + it.world.counters.queries_udp == 2)

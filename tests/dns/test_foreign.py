@@ -163,7 +163,9 @@ def test_another_id_question_or_letter_case_is_refused() -> None:
 def with_answer(owner: bytes, rtype: int, rdata: bytes, rclass: int = wire.IN) -> bytes:
     """A packet with one answer record as given."""
     head = packet(opt=False)
-    record = owner + b"".join(value.to_bytes(2, "big") for value in (rtype, rclass, 0, 60, len(rdata))) + rdata
+    record = (
+        owner + b"".join(value.to_bytes(2, "big") for value in (rtype, rclass, 0, 60, len(rdata))) + rdata
+    )
     return head[:7] + b"\1" + head[8:] + record
 
 
@@ -206,7 +208,17 @@ def test_names_are_read_folded_and_only_backwards() -> None:
     assert read_name(raw, 12) == ((b"example", b"www"), 25)
     assert read_name(raw, 25) == ((b"example", b"x"), 29)
     assert read_name(raw, 29) == ((b"example", b"x"), 31)
-    bad = (b"", b"\3ab", b"\xc0", b"\xc0\x0c", b"\1a\xc0\x0c", b"\1a\xc0\x0e", b"\xc0\0", b"\x41a\0", b"\x80\0")
+    bad = (
+        b"",
+        b"\3ab",
+        b"\xc0",
+        b"\xc0\x0c",
+        b"\1a\xc0\x0c",
+        b"\1a\xc0\x0e",
+        b"\xc0\0",
+        b"\x41a\0",
+        b"\x80\0",
+    )
     for name in bad:
         with pytest.raises(FormatError):
             read_name(header + name, 12)
@@ -272,7 +284,9 @@ def test_the_question_is_the_clients() -> None:
 
 
 def test_an_opt_in_the_middle_ends_what_is_taken_over() -> None:
-    raw = packet(A, additional=["one.example.com. 10 A 192.0.2.8", "two.example.com. 5 A 192.0.2.9"], opt=False)
+    raw = packet(
+        A, additional=["one.example.com. 10 A 192.0.2.8", "two.example.com. 5 A 192.0.2.9"], opt=False
+    )
     last = raw.rindex(b"\3two")
     raw = raw[:11] + b"\3" + raw[12:last] + wire.encode_opt(512, False) + raw[last:]
     assert understood(raw).ttl == 10
@@ -409,9 +423,7 @@ def test_whatever_dnspython_writes_is_passed_on_whole(raw: bytes, age: int) -> N
         assert [(rrset.name, rrset.rdtype, sorted(rrset)) for rrset in ours] == [
             (rrset.name, rrset.rdtype, sorted(rrset)) for rrset in theirs
         ]
-        assert all(
-            rrset.ttl <= max(0, other.ttl - age) for rrset, other in zip(ours, theirs, strict=True)
-        )
+        assert all(rrset.ttl <= max(0, other.ttl - age) for rrset, other in zip(ours, theirs, strict=True))
     small = passed_on(raw, age, limit=100)
     assert small.flags & dns.flags.TC or small.answer == got.answer
 

@@ -124,6 +124,19 @@ async def test_when_all_are_behind_they_are_tried_nevertheless(monkeypatch: pyte
         assert (await it.ask()).answer.rcode == wire.NOERROR
 
 
+async def test_a_server_that_answers_again_is_behind_no_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    impatient(monkeypatch)
+    async with forwarding(silent, silent) as it:
+        with pytest.raises(NoAnswer):
+            await it.ask()
+        impatient(monkeypatch, 0.2)
+        it.servers[1].script = knows(RECORD)
+        await it.ask()
+        assert it.seen == [3, 3]
+        await it.ask((b"other",))
+        assert it.seen == [3, 4]
+
+
 async def test_one_lost_datagram_is_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
     impatient(monkeypatch, 0.2)
 
@@ -167,6 +180,14 @@ async def test_the_time_for_all_is_bounded(monkeypatch: pytest.MonkeyPatch) -> N
         with pytest.raises(NoAnswer):
             await it.ask()
         assert sum(it.seen) <= 3
+
+
+async def test_the_last_server_has_only_the_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(forward, "TOTAL_SECONDS", 0.05)
+    async with forwarding(silent) as it, asyncio.timeout(5):
+        it.forwarder._clock = asyncio.get_running_loop().time
+        with pytest.raises(NoAnswer, match=r"within 0\.0"):
+            await it.ask()
 
 
 async def test_a_dead_server_is_told_of_once_and_not_for_every_question(
@@ -215,6 +236,14 @@ async def test_questions_that_differ_in_type_do_or_cd_are_not_equal() -> None:
         await asyncio.gather(*waiting)
         await it.ask(do=True)
         assert it.seen == [8]
+
+
+async def test_equal_questions_for_other_servers_are_not_equal() -> None:
+    async with forwarding(knows(RECORD), knows()) as it:
+        ask = Ask(wire.encode_name(WWW), wire.A, False, False)
+        both = (it.forwarder.ask(ask, (server.server,)) for server in it.servers)
+        answers = await asyncio.gather(*both)
+        assert [kept.answer.rcode for kept in answers] == [wire.NOERROR, wire.NXDOMAIN]
 
 
 async def test_a_failure_is_shared_too_and_nothing_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -440,6 +469,9 @@ def test_every_zone_may_hold_stub_zones() -> None:
     zones = [Zone(apex=APEX), Zone(apex=from_text("second.test."))]
     world = World({"a.example.com.stub.dns.second.test.": {"host": "192.0.2.9"}}, zones=zones)
     assert forwarder_of(world, Routes(stubs=True)).servers(WWW) == (Server("192.0.2.9", 53),)
+    world.put("a.com.stub.dns.second.test.", {"host": "192.0.2.8"})
+    world.put("a.www.example.com.stub.dns", {"host": "192.0.2.7"})
+    assert forwarder_of(world, Routes(stubs=True)).servers(WWW) == (Server("192.0.2.7", 53),)
 
 
 # ---------------------------------------------------------------- for whom
@@ -505,7 +537,7 @@ async def test_names_that_come_late_are_left_out(monkeypatch: pytest.MonkeyPatch
     def script(asked: Asked) -> Sequence[bytes]:
         return [] if asked.text.startswith(late) else [reply(asked, RECORD)]
 
-    async with forwarding(script) as it:
+    async with forwarding(script) as it, asyncio.timeout(5):
         found = await it.forwarder.outside([from_text(late), WWW])
         assert [path for path, records in found.items() if records] == [WWW]
 

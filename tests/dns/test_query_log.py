@@ -75,7 +75,13 @@ def test_who_asked_what_and_the_response_code(log: Lines) -> None:
 
 def test_the_root_and_names_of_any_bytes(log: Lines) -> None:
     query_log.write(*answered(query(".", "NS")), "udp", "192.0.2.1")
-    assert log.last["qname"] == "."
+    assert log.last == {
+        "client": "192.0.2.1",
+        "transport": "udp",
+        "qname": ".",
+        "qtype": "NS",
+        "rcode": 5,
+    }
     query_log.write(*answered(query(r"a\.b.c\010\255\ \".d.test.", "A")), "udp", "192.0.2.1")
     assert log.last["qname"] == r"a\.b.c\010\255\032\".d.test."
 

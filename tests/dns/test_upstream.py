@@ -135,8 +135,8 @@ async def test_what_does_not_fit_is_waited_past(change: str) -> None:
 
 
 async def test_an_answer_from_another_port_is_not_seen() -> None:
-    _, other = both_sockets()
-    _.close()
+    tcp, other = both_sockets()
+    tcp.close()
 
     def script(asked: Asked) -> Sequence[bytes]:
         other.sendto(reply(asked, "www.example.com. 60 A 203.0.113.66"), ("127.0.0.1", asked.port))

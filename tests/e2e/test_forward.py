@@ -140,7 +140,9 @@ def test_every_question_has_its_line_even_of_a_client_that_is_gone(tmp_path: Pat
         with running_node(tmp_path / "store", settings, log=log) as node:
             query = dns.message.make_query("gone.example.com.", "A").to_wire()
             with socket.create_connection(("127.0.0.1", node.dns_port)) as client:
-                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # reset at close
+                client.setsockopt(
+                    socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
+                )  # reset at close
                 client.sendall(len(query).to_bytes(2, "big") + query)
                 wait_for(lambda: len(upstream.asked) == 1, 5, "the question is forwarded")
             gone.set()

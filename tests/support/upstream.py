@@ -170,14 +170,15 @@ def knows(*records: str, soa: str = "example.com. 3600 SOA ns. host. 1 2 3 4 60"
     """A server that holds these records and denies all else, with that SOA."""
 
     def script(asked: Asked) -> Sequence[bytes]:
-        (question,) = asked.query.question
         name, rtype = asked.text.split(" ")
         at_name = [line for line in records if line.split(" ")[0].lower() == name]
         fitting = [line for line in at_name if line.split(" ")[2] in (rtype, "CNAME")]
         for line in fitting:
             if line.split(" ")[2] == "CNAME" and rtype != "CNAME":
                 end = line.split(" ")[3]
-                fitting += [each for each in records if each.split(" ")[0] == end and each.split(" ")[2] == rtype]
+                fitting += [
+                    each for each in records if each.split(" ")[0] == end and each.split(" ")[2] == rtype
+                ]
         if fitting:
             return [reply(asked, *fitting)]
         missing = dns.rcode.NOERROR if at_name else dns.rcode.NXDOMAIN
