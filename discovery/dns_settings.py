@@ -89,7 +89,8 @@ def reverse_apexes(config: Config) -> list[Path]:
 
 def grace_of(config: Config) -> Callable[[Path], float]:
     """The `negative_grace` of the zone that a name lies in; 0 outside every zone."""
-    graces = {names.from_text(zone.name): float(zone.negative_grace) for zone in config.zones}
+    graces = dict.fromkeys(reverse_apexes(config), float(config.zones[0].negative_grace))
+    graces |= {names.from_text(zone.name): float(zone.negative_grace) for zone in config.zones}
 
     def grace(path: Path) -> float:
         for length in range(len(path), 0, -1):

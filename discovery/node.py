@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import resource
 import signal
 import socket
 import sys
@@ -34,6 +35,8 @@ from discovery.reload import restart_needed
 from discovery.view import View
 
 log = logging.getLogger(__name__)
+
+MAX_OPEN_FILES = 65536
 
 Announce = Callable[[str], None]
 
@@ -155,6 +158,7 @@ async def run(loaded: Loaded, *, load: Callable[[], Loaded], announce: Announce)
     loop = asyncio.get_running_loop()
     stopping = asyncio.Event()
     sys.setswitchinterval(SWITCH_INTERVAL)
+    _allow_open_files()
     node = Node(loaded, load)
 
     def hang_up() -> None:
@@ -178,6 +182,14 @@ async def run(loaded: Loaded, *, load: Callable[[], Loaded], announce: Announce)
 def service_of(key: bytes) -> bytes:
     """What the keys of one service's instances have in common: all up to the last label."""
     return key[: key.rfind(b"/") + 1]
+
+
+def _allow_open_files() -> None:
+    """As many as the system allows, up to MAX_OPEN_FILES: connections and forwarded questions have one each."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MAX_OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, MAX_OPEN_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _announce(node: Node, loaded: Loaded, announce: Announce) -> None:

@@ -20,6 +20,9 @@ from discovery.tree import Branch, Record
 __all__ = ["Record", "View"]
 
 
+UNKNOWN = -1  # a lease's TTL that nobody has told yet
+
+
 class View:
     """`grace_of` gives the seconds that a name which lost its services stays; `apexes` are the zones with serials.
 
@@ -213,8 +216,8 @@ class View:
             self.unreadable.pop(record.key, None)
         if record.lease and not record.lease_ttl:
             self._foreign.setdefault(record.lease, {})[record.key] = record
-            record.lease_ttl = self._lease_ttls.get(record.lease, 0)
-            if not record.lease_ttl:
+            record.lease_ttl = self._lease_ttls.get(record.lease, UNKNOWN)
+            if record.lease_ttl == UNKNOWN:
                 self.unknown_leases.add(record.lease)
         if record.address is not None and self._reverse:
             path = names.reverse_path(record.address)

@@ -51,7 +51,9 @@ def explain(path: Path, qtype: int, source: Source, settings: Settings) -> Expla
 def ttl_of(record: Record, zones: Zones) -> tuple[int, TtlOrigin]:
     """(the TTL of what a service gives, where it comes from), before the answer's least one is taken."""
     own = record.fields.ttl if record.fields is not None else 0
-    ttl = own or zones.defaults(record.path).ttl
-    if record.lease_ttl and record.lease_ttl < ttl:
+    default = zones.defaults(record.path).ttl
+    if 0 < record.lease_ttl < (own or default):
         return record.lease_ttl, "lease"
-    return ttl, "record" if own else "zone"
+    if record.lease_ttl < 0 and default < own:  # the lease is there, but not its TTL as yet
+        return default, "zone"
+    return own or default, "record" if own else "zone"

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 from discovery.dns import text, wire
 from discovery.dns.following import is_bare_alias
+from discovery.dns.matching import WILDCARDS
 from discovery.dns.records import RR
 from discovery.dns.source import Branch, Path, Source
 from discovery.dns.synthesis import Settings, synthesize
@@ -23,11 +24,12 @@ def export(zone: Zone, source: Source, settings: Settings) -> Iterator[str]:
     """The lines of the file, name by name; between two of them the view may change."""
     yield f"; {text.name(zone.apex)} at revision {source.serial(zone.apex)}\n"
     yield f"$ORIGIN {text.name(zone.apex)}\n"
-    for rtype in (wire.SOA, wire.NS):
-        for rr in synthesize(zone.apex, rtype, source, settings).first:
-            yield text.record(rr) + "\n"
+    servers = synthesize(zone.apex, wire.NS, source, settings).first
+    for rr in (*synthesize(zone.apex, wire.SOA, source, settings).first, *servers):
+        yield text.record(rr) + "\n"
+    targets = {rr.rdata[0] for rr in servers}
     for path, branch in _names(zone, source, settings):
-        yield from _name(path, branch, source, settings)
+        yield from _name(path, branch, source, settings, is_server=path in targets)
 
 
 def _names(zone: Zone, source: Source, settings: Settings) -> Iterator[tuple[Path, Branch | None]]:
@@ -44,19 +46,27 @@ def _names(zone: Zone, source: Source, settings: Settings) -> Iterator[tuple[Pat
             path, at = waiting.pop()
             if settings.zones.closest(path) is not zone:
                 continue
-            if at.count:
+            if at.count and not WILDCARDS.intersection(
+                path[len(zone.apex) :]
+            ):  # to a master file they mean more
                 own.discard(path)
                 yield path, at
                 waiting.extend(((*path, child.label), child) for child in reversed(at.ordered()))
     yield from ((path, None) for path in sorted(own))
 
 
-def _name(path: Path, branch: Branch | None, source: Source, settings: Settings) -> Iterator[str]:
+def _name(
+    path: Path, branch: Branch | None, source: Source, settings: Settings, *, is_server: bool
+) -> Iterator[str]:
+    """`is_server`: an NS record points here, which may not be an alias (RFC 2181 section 10.3): its addresses stand."""
     answers = {rtype: synthesize(path, rtype, source, settings) for rtype in TYPES}
     found: dict[str, None] = {}
     alias: RR | None = None
     for answer in answers.values():
         for rr in (*answer.first, *answer.rotating):
+            if is_server and rr.rtype in (wire.A, wire.AAAA):
+                found[text.record(rr._replace(owner=path))] = None
+                continue
             if rr.owner != path:
                 continue
             if rr.rtype == wire.CNAME:
@@ -65,6 +75,7 @@ def _name(path: Path, branch: Branch | None, source: Source, settings: Settings)
                 found[text.record(rr)] = None
     if (
         alias is not None
+        and not is_server
         and branch is not None
         and branch.count == 1
         and any(map(is_bare_alias, branch.records))

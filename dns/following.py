@@ -43,8 +43,11 @@ class Follower:
 
     def ttl(self, record: Record) -> int:
         """min(the record's, its lease's granted TTL); the zone's where the record sets none."""
-        ttl = number(record, "ttl", self._zones.defaults(record.path))
-        return min(ttl, record.lease_ttl) if record.lease_ttl else ttl
+        zone = self._zones.defaults(record.path)
+        ttl = number(record, "ttl", zone)
+        if not record.lease_ttl:
+            return ttl
+        return min(ttl, record.lease_ttl if record.lease_ttl > 0 else zone.ttl)
 
     def addresses(self, owner: Path, match: Match, family: int, answer: Answer) -> None:
         """Fills in an A (`family` 4) or AAAA (16) answer for `owner`."""

@@ -208,13 +208,12 @@ class Forwarder:
     async def outside(self, names: Sequence[Path]) -> dict[Path, list[RR]]:
         """The CNAMEs and addresses of outside names, for those that resolve: at most MAX_OUTSIDE, OUTSIDE_SECONDS."""
 
-        async def resolve(name: Path, qtype: int) -> tuple[Path, list[RR]]:
+        async def resolve(name: Path, qtype: int) -> tuple[Path, list[RR], list[RR]]:
             servers = self.servers(name)
             if not servers:
-                return name, []
+                return name, [], []
             kept = await self.ask(Ask(wire.encode_name(name), qtype, False, False), servers)
-            chain, hosts = addresses(kept.answer, name, self.age(kept))
-            return name, [*chain, *hosts] if hosts else []
+            return name, *addresses(kept.answer, name, self.age(kept))
 
         tasks = [
             asyncio.create_task(resolve(name, qtype))
@@ -224,9 +223,26 @@ class Forwarder:
         done, late = await asyncio.wait(tasks, timeout=OUTSIDE_SECONDS) if tasks else (set(), set())
         for task in late:
             task.cancel()
-        found: dict[Path, list[RR]] = {}
+        found: dict[Path, list[tuple[list[RR], list[RR]]]] = {}
         for task in tasks:
             if task in done and not task.cancelled() and task.exception() is None:
-                name, records = task.result()
-                found.setdefault(name, []).extend(records)
-        return found
+                name, chain, hosts = task.result()
+                if hosts:
+                    found.setdefault(name, []).append((chain, hosts))
+        return {name: joined(name, answers) for name, answers in found.items()}
+
+
+def joined(name: Path, answers: Sequence[tuple[list[RR], list[RR]]]) -> list[RR]:
+    """The answers for both families as one: the CNAMEs, then the addresses.
+
+    Where the families have CNAMEs of their own, as some networks give them, the addresses are put at the name itself,
+    for an owner can't have two CNAMEs.
+    """
+    ways = {tuple((rr.owner, rr.rdata) for rr in chain) for chain, _ in answers}
+    if len(ways) == 1:
+        return [*answers[0][0], *(rr for _, hosts in answers for rr in hosts)]
+    return [
+        rr._replace(owner=name, ttl=min(each.ttl for each in (*chain, rr)))
+        for chain, hosts in answers
+        for rr in hosts
+    ]

@@ -126,15 +126,18 @@ class Matcher:
             return Match(True, stored)
         if path in (zone.apex, zone.dns):
             return Match(True)
+        above = self.find(path[:wild]) if wild is not None else None
+        if above is not None:
+            matched = self._readable(_expand(above, path[wild:]))
+            first = next(matched, None)
+            if first is not None:
+                return Match(True, chain((first,), matched), wild=True)
         special = self._special(path, zone)
         if special is not None and (special.exists or branch is None):
             return special
         if wild is None:
             return Match(branch is not None, lost=branch is not None)
-        above = self.find(path[:wild])
-        if above is None:
-            return Match(self._match(path[:wild]).exists, wild=True)
-        return Match(True, self._readable(_expand(above, path[wild:])), wild=True)
+        return Match(above is not None or self._match(path[:wild]).exists, wild=True)
 
     def _readable(self, records: Iterable[Record]) -> Iterator[Record]:
         for record in records:

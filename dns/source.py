@@ -44,7 +44,7 @@ class Record(Protocol):
     """One stored key. `fields` is None when its value is unreadable (`reason` says why): the name exists, no more.
 
     `address` (4 or 16 bytes) and `target` (a name) are its host; neither is set when it has none.
-    `lease_ttl` is the granted TTL of its lease in seconds, 0 when it is permanent or not yet known.
+    `lease_ttl` is the granted TTL of its lease in seconds, 0 when it is permanent, -1 when not yet known.
     """
 
     @property

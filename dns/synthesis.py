@@ -120,11 +120,15 @@ class _Synthesis:
         exists = match.exists or (zone.reverse and self._address_below(self.owner))
         if exists and self.qtype == wire.ANY:
             self._hinfo(zone)
+        elif self.owner[:2] in ARPA and self.owner[: len(zone.dns)] != zone.dns:
+            self._leave_out(match, "names of addresses have PTR records alone")
         elif match.only is None or self.qtype in match.only:
             if self.qtype == wire.CNAME:
                 self._cname(match)
             else:
                 self._types(match)
+        else:
+            self._leave_out(match, "the name as it is asked has no such type")
         if not self.answer.first and not self.answer.rotating:
             self._negative(zone, exists=exists)
 
@@ -138,6 +142,12 @@ class _Synthesis:
             self._mx(match)
         elif self.qtype == wire.TXT:
             self._txt(match)
+        else:
+            self._leave_out(match, "services give no records of this type")
+
+    def _leave_out(self, match: Match, why: str) -> None:
+        for record in match.records:
+            self.trace.left_out(record, why)
 
     # ------------------------------------------------------------ types
 
@@ -206,13 +216,18 @@ class _Synthesis:
 
     def _cname(self, match: Match) -> None:
         """The key at exactly that name, whether or not keys lie below it."""
-        if match.wild:
-            return
-        branch = self.matcher.find(self.matcher.place_of(self.owner))
+        branch = None if match.wild else self.matcher.find(self.matcher.place_of(self.owner))
+        chosen = None
         for record in branch.records if branch is not None else ():
             if record.target is not None:
+                chosen = record
                 self.answer.first.append(RR(self.owner, wire.CNAME, self._ttl(record), (record.target,)))
-                return
+                break
+        for record in match.records:
+            if record is not chosen:
+                self.trace.left_out(
+                    record, "a CNAME comes from the key at exactly the name alone, where its host is a name"
+                )
 
     def _ns(self, zone: Zone) -> None:
         records = [record for record in self.matcher.match(zone.ns).records if host_of(record) is not None]
@@ -229,9 +244,14 @@ class _Synthesis:
         if self.owner[:2] not in ARPA:
             return False
         branch = self.matcher.find(self.owner)
-        for record in branch.records if branch is not None else ():
+        records = branch.records if branch is not None else ()
+        self.trace.matched(self.owner, records)
+        for record in records:
             if record.target is not None:
                 self.answer.first.append(RR(self.owner, wire.PTR, self._ttl(record), (record.target,)))
+            else:
+                why = "its host is no name" if record.fields is not None else f"unreadable: {record.reason}"
+                self.trace.left_out(record, why)
         self.answer.settle()
         self.answer.authoritative = bool(self.answer.first) or self.answer.authoritative
         return bool(self.answer.first)
@@ -244,7 +264,15 @@ class _Synthesis:
         branch = self.matcher.find(self.owner, self.source.addresses)
         if branch is None or (stored is not None and stored.records):
             return False
-        found = [record for record in branch.records if self._named_in_zone(record)][:MAX_PTR]
+        self.trace.matched(self.owner, branch.records)
+        found: list[Record] = []
+        for record in branch.records:
+            if not self._named_in_zone(record):
+                self.trace.left_out(record, "it lies in no zone, under arpa or under stub.dns")
+            elif len(found) == MAX_PTR:
+                self.trace.left_out(record, f"{MAX_PTR} names are given at the most")
+            else:
+                found.append(record)
         self.answer.first.extend(
             RR(self.owner, wire.PTR, self._ttl(record), (record.path,)) for record in found
         )

@@ -202,5 +202,5 @@ def of_record(parts: ApiParts, record: Record, fields: Service) -> Instance:
         fields,
         revision=record.revision,
         lease=record.lease,
-        lease_ttl=record.lease_ttl or (None if record.lease else 0),
+        lease_ttl=record.lease_ttl if record.lease_ttl >= 0 else None,
     )

@@ -40,13 +40,16 @@ class Unreadable(msgspec.Struct):
 
 
 class Lookup(msgspec.Struct):
-    """`unreadable`: all keys at or below the name that are no services; `cached`: the answer is kept and holds."""
+    """`rcode` is None for what other servers are asked, who say it then.
+
+    `unreadable`: all keys at or below the name that are no services; `cached`: the answer is kept and holds.
+    """
 
     name: str
     type: str
     zone: str | None
     revision: int
-    rcode: str
+    rcode: str | None
     authoritative: bool
     answer: list[str]
     authority: list[str]
@@ -69,6 +72,7 @@ async def lookup(request: web.Request) -> web.Response:
     qtype = _type(query.get("type", "A"))
     found = explain(path, qtype, parts.view, parts.dns)
     answer = found.answer
+    elsewhere = answer.outside and not answer.first and parts.dns.recursive
     zones = parts.dns.zones
     services = []
     for note in found.notes:
@@ -82,7 +86,7 @@ async def lookup(request: web.Request) -> web.Response:
             type=text.type_name(qtype),
             zone=text.name(found.zone.apex) if found.zone is not None else None,
             revision=parts.view.revision,
-            rcode=text.RCODES[answer.rcode],
+            rcode=None if elsewhere else text.RCODES[answer.rcode],
             authoritative=answer.authoritative,
             answer=[text.record(rr) for rr in (*answer.first, *answer.rotating)],
             authority=[text.record(rr) for rr in answer.authority],
@@ -90,7 +94,7 @@ async def lookup(request: web.Request) -> web.Response:
             services=services,
             unreadable=_unreadable(parts, path),
             remarks=found.remarks,
-            cached=parts.cached(path, qtype),
+            cached=not elsewhere and parts.cached(path, qtype),
         ),
     )
 

@@ -46,10 +46,9 @@ def explain(name: str, rtype: str, as_json: bool, node_url: str, token: str | No
 
 def _print(answer: Answer) -> None:
     where = f"zone {answer['zone']}" if answer["zone"] else "no zone"
+    rcode = answer["rcode"] or "what other servers say"
     kept = "from the cache" if answer["cached"] else "made anew"
-    say(
-        f"{answer['name']} {answer['type']}: {answer['rcode']} ({where}, revision {answer['revision']}, {kept})"
-    )
+    say(f"{answer['name']} {answer['type']}: {rcode} ({where}, revision {answer['revision']}, {kept})")
     for remark in answer["remarks"]:
         say(f"  {remark}")
     for section in ("answer", "authority", "additional"):

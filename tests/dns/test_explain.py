@@ -103,3 +103,22 @@ def test_taking_notes_changes_no_answer() -> None:
         found = explain(names.from_text(full("x")), text.TYPES[rtype], world.view, world.settings).answer
         said = [line.split(" ", 1)[1] for line in world.says("x", rtype) if " " in line]
         assert len(said) == len(found.first) + len(found.rotating)
+
+
+def test_a_type_that_services_do_not_give_uses_none_of_them() -> None:
+    world = World({"a.x": {"host": "10.0.0.1"}, "y": {"host": "z.d.test"}, "b.y": {"host": "10.0.0.2"}})
+    for rtype in ("SOA", "NS", "PTR"):
+        assert all(why(world, "x", rtype).values())
+    assert all(why(world, "x", "CNAME").values())
+    assert {key for key, reason in why(world, "y", "CNAME").items() if not reason} == {"y"}
+
+
+def test_pointers_name_their_services() -> None:
+    reverse = Zone(apex=names.from_text("10.in-addr.arpa."), reverse=True)
+    stored: dict[str, object] = {f"i{n}.web": {"host": "10.0.0.1"} for n in range(10)}
+    stored["/skydns/arpa/in-addr/10/0/0/2"] = {"host": "10.0.0.9"}
+    world = World(stored, zones=[Zone(apex=APEX), reverse])
+    found = why(world, "1.0.0.10.in-addr.arpa.", "PTR")
+    assert len([key for key, reason in found.items() if not reason]) == 8
+    assert found["web/i9"] == "8 names are given at the most"
+    assert list(why(world, "2.0.0.10.in-addr.arpa.", "PTR").values()) == ["its host is no name"]

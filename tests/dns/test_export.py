@@ -59,3 +59,23 @@ def test_a_reverse_zone_holds_the_pointers_of_services() -> None:
     reverse = Zone(apex=names.from_text("10.in-addr.arpa."), reverse=True)
     world = World({"i1.web": {"host": "10.0.0.1"}}, zones=[forward, reverse])
     assert "1.0.0.10.in-addr.arpa. 5 IN PTR i1.web.d.test." in master_file(world, reverse)
+
+
+def test_stored_pointers_stand_and_a_name_server_is_no_alias() -> None:
+    forward = Zone(apex=APEX)
+    reverse = Zone(apex=names.from_text("10.in-addr.arpa."), reverse=True)
+    stored = {
+        "/skydns/arpa/in-addr/10/2/2/2": {"host": "web.d.test"},
+        "a.ns.dns": {"host": "al.d.test"},
+        "al": {"host": "h.d.test"},
+        "h": {"host": "10.0.0.3"},
+        "i1.*.st": {"host": "10.0.0.4"},
+    }
+    world = World(stored, zones=[forward, reverse])
+    assert "2.2.2.10.in-addr.arpa. 5 IN PTR web.d.test." in master_file(world, reverse)
+    assert "CNAME" not in master_file(world, reverse)
+    text = master_file(world, forward)
+    assert "d.test. 5 IN NS al.d.test." in text
+    assert "al.d.test. 5 IN A 10.0.0.3" in text
+    assert "\nal.d.test. 5 IN CNAME" not in text
+    assert not [line for line in text.splitlines() if "*" in line.split(" ")[0]]

@@ -13,7 +13,7 @@ import pytest
 
 from discovery.dns import forward, wire
 from discovery.dns.counters import DnsCounters
-from discovery.dns.forward import MAX_OUTSIDE, SHUN_SECONDS, Forwarder, Kept, Routes
+from discovery.dns.forward import MAX_OUTSIDE, SHUN_SECONDS, Forwarder, Kept, Routes, joined
 from discovery.dns.records import RR
 from discovery.dns.source import Path
 from discovery.dns.upstream import Ask, NoAnswer, Server
@@ -510,7 +510,20 @@ async def test_outside_names_give_aliases_and_addresses_of_both_families() -> No
     end = from_text("end.example.com.")
     alias = RR(WWW, wire.CNAME, 300, (end,))
     v6 = bytes.fromhex("20010db8000000000000000000000001")
-    assert found[WWW] == [alias, RR(end, wire.A, 60, (b"\xc0\0\2\1",)), alias, RR(end, wire.AAAA, 50, (v6,))]
+    assert found[WWW] == [alias, RR(end, wire.A, 60, (b"\xc0\0\2\1",)), RR(end, wire.AAAA, 50, (v6,))]
+
+
+async def test_families_with_aliases_of_their_own_are_joined_at_the_name() -> None:
+    """Some networks give A and AAAA different CNAMEs; an owner can't have both."""
+    way4 = RR(WWW, wire.CNAME, 30, (from_text("e4.example.com."),))
+    way6 = RR(WWW, wire.CNAME, 300, (from_text("e6.example.com."),))
+    four = RR(from_text("e4.example.com."), wire.A, 60, (b"\xc0\0\2\1",))
+    six = RR(from_text("e6.example.com."), wire.AAAA, 50, (bytes(16),))
+    assert joined(WWW, [([way4], [four]), ([way6], [six])]) == [
+        RR(WWW, wire.A, 30, four.rdata),
+        RR(WWW, wire.AAAA, 50, six.rdata),
+    ]
+    assert joined(WWW, [([way4], [four])]) == [way4, four]
 
 
 async def test_outside_names_that_do_not_resolve_are_left_out() -> None:

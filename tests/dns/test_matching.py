@@ -367,3 +367,18 @@ def test_parents_of_a_zone_do_not_stand_for_what_is_in_it() -> None:
     assert world.says("www", "A") == ["www 5 CNAME test."]
     world.put("x.f.test.", {"host": "10.0.0.9"})
     assert world.says("www", "A") == ["www 5 CNAME test.", "test. 5 A 10.0.0.9"]
+
+
+def test_stored_special_labels_answer_first_below_a_wildcard_too() -> None:
+    world = World(
+        {
+            "i1._http._tcp.web.prod": {"host": "10.0.0.9", "port": 81},
+            "i2.a.tag.db.prod": {"host": "10.0.0.8"},
+            "i3.cache.prod": {"host": "10.0.0.7", "tags": ["b"]},
+        }
+    )
+    assert world.says("_http._tcp.*.prod", "SRV") == [
+        "_http._tcp.*.prod 5 SRV 10 100 81 i1._http._tcp.web.prod"
+    ]
+    assert world.says("a.tag.*.prod", "A") == ["a.tag.*.prod 5 A 10.0.0.8"]
+    assert world.says("b.tag.*.prod", "A") == ["b.tag.*.prod 5 A 10.0.0.7"]

@@ -579,3 +579,24 @@ def test_a_stale_view_answers_with_at_most_30_seconds() -> None:
     assert world.says("web", "A") == ["web 30 A 10.0.0.1"]
     assert world.adds("web", "SRV") == ["1.web 30 A 10.0.0.1"]
     assert world.ask("x", "A").authority[0].ttl == 30
+
+
+def test_a_foreign_lease_of_unknown_ttl_gives_no_more_than_the_zones_ttl() -> None:
+    world = World({}, zones=[Zone(apex=APEX, ttl=30)])
+    world.put("a", {"host": "10.0.0.1", "ttl": 3600}, lease=9)
+    world.put("b", {"host": "10.0.0.2", "ttl": 20}, lease=9)
+    assert world.says("a", "A") == ["a 30 A 10.0.0.1"]
+    assert world.says("b", "A") == ["b 20 A 10.0.0.2"]
+    world.view.learn_lease(9, 600)
+    assert world.says("a", "A") == ["a 600 A 10.0.0.1"]
+
+
+def test_names_of_addresses_have_pointers_alone() -> None:
+    reverse = Zone(apex=names.from_text("10.in-addr.arpa."), reverse=True)
+    stored = {"/skydns/arpa/in-addr/10/2/2/2": {"host": "web.d.test"}, "web": {"host": "10.0.0.9"}}
+    world = World(stored, zones=[Zone(apex=APEX), reverse])
+    owner = "2.2.2.10.in-addr.arpa."
+    assert world.says(owner, "PTR") == [f"{owner} 5 PTR web"]
+    for rtype in ("A", "CNAME", "SRV", "TXT"):
+        assert world.says(owner, rtype) == ["NODATA"]
+        assert world.says("2.2.10.in-addr.arpa.", rtype) == ["NODATA"]

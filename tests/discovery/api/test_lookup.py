@@ -6,6 +6,7 @@ from pathlib import Path
 
 import dns.zone
 
+from discovery.settings import Config, ForwardConfig
 from tests.support.api import problem, running_api
 
 INSTANCE = {"host": "10.0.0.1", "port": 80, "lease_ttl": 3}
@@ -77,6 +78,14 @@ async def test_lookup_of_what_is_not_there_or_not_ours(tmp_path: Path) -> None:
         for rtype in ("Q", "TYPE65536", "TYPE", "41"):
             url = f"/v1/lookup?name=x.test&type={rtype}"
             problem(await api.call("GET", url), 400, "invalid-field", "type")
+
+
+async def test_what_is_asked_of_others_has_no_answer_here(tmp_path: Path) -> None:
+    config = Config(forward=ForwardConfig(upstreams=("192.0.2.1",)))
+    async with running_api(tmp_path, config) as api:
+        outside = (await api.call("GET", "/v1/lookup?name=example.com.")).body
+        assert (outside["rcode"], outside["cached"], outside["answer"]) == (None, False, [])
+        assert "asked of other servers" in outside["remarks"][0]
 
 
 async def test_a_zone_is_a_master_file(tmp_path: Path) -> None:
