@@ -294,6 +294,16 @@ class Twin:
         assert self.world.counters.failed == 0
         if old != new:
             assert reading(old) == reading(new), dns.message.from_wire(question)
+        no_alias_beside_records(new)
+
+
+def no_alias_beside_records(answer: bytes) -> None:
+    """RFC 1034 section 3.6.2: at an owner of the answer with a CNAME there is that one and nothing else."""
+    message = dns.message.from_wire(answer, one_rr_per_rrset=True)  # raises for what is no message
+    for section in (message.answer, message.additional):
+        owners = [rrset.name for rrset in section]
+        for rrset in section:
+            assert rrset.rdtype != dns.rdatatype.CNAME or owners.count(rrset.name) == 1, message
 
 
 def reading(answer: bytes) -> tuple[object, ...]:
