@@ -29,12 +29,13 @@ T = TypeVar("T")
 
 
 class Head(msgspec.Struct, kw_only=True):
-    """The first line."""
+    """The first line. `keys`: how many follow; None in an export of a program that did not count them."""
 
     format: str
     version: int
     revision: int
     leases: int
+    keys: int | None = None
 
 
 class Line(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True, kw_only=True):
@@ -72,10 +73,14 @@ class Moved(msgspec.Struct, frozen=True):
 
 
 async def export_lines(store: Store, leases: Sequence[int]) -> AsyncIterator[bytes]:
-    """The lines, without their ends. `leases`: all that there are, those without keys too."""
+    """The lines, without their ends. `leases`: all that there are, those without keys too.
+
+    Nobody writes to the store meanwhile: the head counts what follows, so that a part is not taken for the whole.
+    """
+    keys = await _count(store)
     page = await store.range(b"", b"\0", limit=PAGE)
     yield msgspec.json.encode(
-        Head(format=FORMAT, version=VERSION, revision=page.revision, leases=len(leases))
+        Head(format=FORMAT, version=VERSION, revision=page.revision, leases=len(leases), keys=keys)
     )
     for lease in leases:
         ttl, _ = await store.lease_ttl(lease)
@@ -89,6 +94,14 @@ async def export_lines(store: Store, leases: Sequence[int]) -> AsyncIterator[byt
         if not page.more:
             return
         page = await store.range(page.kvs[-1].key + b"\0", b"\0", limit=PAGE)
+
+
+async def _count(store: Store) -> int:
+    count, page = 0, await store.range(b"", b"\0", limit=PAGE, keys_only=True)
+    while page.more:
+        count += len(page.kvs)
+        page = await store.range(page.kvs[-1].key + b"\0", b"\0", limit=PAGE, keys_only=True)
+    return count + len(page.kvs)
 
 
 def _text(raw: bytes) -> tuple[str, str]:
@@ -115,7 +128,7 @@ def read_lines(lines: Iterable[bytes], *, lease_ttl: int) -> Iterator[Lease | Pu
             raise InvalidField(
                 f"line 1: this is {known.format} version {known.version}, and this program reads {FORMAT} {VERSION}"
             )
-        yield from _read_export(rest)
+        yield from _read_export(rest, known)
     elif "header" in head or "kvs" in head:
         if next(rest, b"").strip():
             raise InvalidField("line 2: etcdctl prints one line; give the output of one call")
@@ -126,10 +139,12 @@ def read_lines(lines: Iterable[bytes], *, lease_ttl: int) -> Iterator[Lease | Pu
         )
 
 
-def _read_export(lines: Iterator[bytes]) -> Iterator[Lease | Put]:
+def _read_export(lines: Iterator[bytes], head: Head) -> Iterator[Lease | Put]:
+    keys = leases = 0
     for number, raw in enumerate(lines, 2):
         line = _decode(raw, Line, number)
         if line.ttl:
+            leases += 1
             yield Lease(_lease_id(line.lease, number), line.ttl)
             continue
         try:
@@ -139,7 +154,13 @@ def _read_export(lines: Iterator[bytes]) -> Iterator[Lease | Put]:
             raise InvalidField(f"line {number}: key64 or value64 is not base64: {error}") from None
         if not key:
             raise InvalidField(f"line {number}: the key is empty")
+        keys += 1
         yield Put(key, value, _lease_id(line.lease, number) if line.lease else 0)
+    if head.keys is not None and (keys, leases) != (head.keys, head.leases):
+        raise InvalidField(
+            f"the export is not whole: it has {keys} keys and {leases} leases, and its first line says {head.keys} "
+            f"and {head.leases}: export again, and import that into an empty store or with --overwrite"
+        )
 
 
 def _read_etcdctl(found: EtcdKeys, lease_ttl: int) -> Iterator[Lease | Put]:

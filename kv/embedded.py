@@ -14,13 +14,14 @@ import logging
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 from pathlib import Path
 from typing import TypeVar
 
 from discovery.errors import DiscoveryError, StoreError
 from discovery.kv.compaction import History
 from discovery.kv.contract import (
+    Compacted,
     Compare,
     Lease,
     Op,
@@ -37,9 +38,10 @@ from discovery.kv.group import Write, WriteGroup
 from discovery.kv.guard import Guard
 from discovery.kv.lane import Lane
 from discovery.kv.leases import TICK
+from discovery.kv.marker import Marker
 from discovery.kv.requests import check_key, check_lease_id, check_range, check_ttl, check_txn
 from discovery.kv.rows import Reader, ReadView
-from discovery.kv.snapshot import write_snapshot
+from discovery.kv.snapshot import remove_left_over, write_snapshot
 from discovery.kv.sqlite_file import (
     FILE_NAME,
     DirectoryLock,
@@ -56,6 +58,14 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 
+def awake_or_not() -> float:
+    """Seconds that pass while the machine is suspended too, where the system has such a clock (Linux)."""
+    return time.clock_gettime(_BOOT_CLOCK)
+
+
+_BOOT_CLOCK: int = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+
 class _Disk:
     """What is open: the lock of the directory and the two connections to the file in it."""
 
@@ -64,6 +74,7 @@ class _Disk:
         self.file = directory / FILE_NAME
         self._lock = DirectoryLock(directory)
         try:
+            remove_left_over(directory)
             self.writer = connect_writer(self.file, max_bytes=max_bytes)
             try:
                 self.reader = connect_reader(self.file)
@@ -86,8 +97,9 @@ class _Disk:
 class EmbeddedStore:
     """`Store` on the file `path`/store.db. `path` is a directory, made (0700) when it does not exist.
 
-    `clock`: a monotonic clock in seconds. `keep_seconds`, `keep_revisions`: the history kept for watches; what
-    is older than the one or beyond the other is compacted. `watch_queue`: events that may wait for one watch.
+    `clock`: a monotonic clock in seconds; `pulse_clock`: one that goes on while the machine is suspended.
+    `keep_seconds`, `keep_revisions`: the history kept for watches; what is older than the one or beyond the other
+    is compacted. `watch_queue`: events that may wait for one watch.
     `max_bytes`: the file's greatest size (0: as the disk allows); a write beyond it raises NoSpace.
     `guard`: against mass expiry; without one every lease ends at its time, and a stall of the process counts.
     """
@@ -97,6 +109,7 @@ class EmbeddedStore:
         path: Path,
         *,
         clock: Callable[[], float] = time.monotonic,
+        pulse_clock: Callable[[], float] = awake_or_not,
         keep_seconds: float = 300.0,
         keep_revisions: int = 1_000_000,
         watch_queue: int = 10_000,
@@ -108,7 +121,8 @@ class EmbeddedStore:
         self._watch_queue = watch_queue
         self._max_bytes = max_bytes
         self._history = History(keep_seconds=keep_seconds, keep_revisions=keep_revisions)
-        self._leases = Leases(self._write, self._read, clock, guard)
+        self._leases = Leases(self._write, self._read, clock, pulse_clock, guard)
+        self._told = 0  # the number of the last group that was published
         self._snapshots: set[asyncio.Future[int]] = set()
         self._trimming = asyncio.Lock()
         self._closing = asyncio.Lock()
@@ -125,7 +139,8 @@ class EmbeddedStore:
         self._watches = Watches(
             self._reads, self._writer.revision, self._writer.compact_revision, self._watch_queue
         )
-        self._leases.load(self._disk.leases)
+        self._marker = Marker(self._path)
+        self._leases.load(self._disk.leases, self._marker)
         self._disk.leases.clear()
         self._open = True
         self._tasks = [
@@ -141,6 +156,7 @@ class EmbeddedStore:
             for task in self._tasks:
                 task.cancel()
             await asyncio.wait(self._tasks)
+            await self._marker.close()
             await self._writes.close()
             await self._reads.close()
             self._watches.finish()
@@ -156,7 +172,9 @@ class EmbeddedStore:
     ) -> RangeResult:
         """`stale_ok` changes nothing here: a read never waits for another machine."""
         check_range(key, end, limit)
-        return await self._read(lambda view: view.range(key, end, limit, keys_only))
+        found = await self._read(lambda view: view.range(key, end, limit, keys_only))
+        self._watches.answered(found.revision)
+        return found
 
     async def put(self, key: bytes, value: bytes, *, lease: int = 0) -> int:
         check_key(key)
@@ -237,16 +255,18 @@ class EmbeddedStore:
         if self._history.mark(now, self._watches.revision):
             target = self._history.target(now, self._watches.revision)
             if target > self._watches.compact_revision:
-                await self.compact(target)
-            else:
-                await self._trim()  # what a compaction that failed, or a kill, left over
+                with suppress(Compacted):  # somebody else did it meanwhile
+                    await self._write(lambda group: group.compact(target))
+            await self._trim()  # and what a compaction that failed, or a kill, left over
 
     async def snapshot(self, target: Path) -> int:
         self._need_open()
         running = asyncio.get_running_loop().run_in_executor(None, write_snapshot, self._disk.file, target)
         self._snapshots.add(running)
         running.add_done_callback(self._snapshots.discard)
-        return await asyncio.shield(running)
+        revision = await asyncio.shield(running)
+        self._watches.answered(revision)
+        return revision
 
     async def status(self) -> Status:
         page_size, pages, free = await self._read(lambda view: view.pages())
@@ -273,6 +293,7 @@ class EmbeddedStore:
 
     def _publish(self, group: WriteGroup) -> None:
         """What a commit changed, told on the loop before its callers are answered."""
+        self._told = group.number
         self._leases.publish(group.leases)
         self._watches.publish(group.batches, group.revision, group.compact_revision)
 
@@ -286,7 +307,7 @@ class EmbeddedStore:
     ) -> T:
         """`keys`, `leases`, `grants`: what the job is going to look at, and whether it wants a new lease's id."""
         self._need_open()
-        return await self._writes.do(Write(job, keys, leases, grants=grants))
+        return await self._writes.do(Write(job, keys, leases, grants=grants, told=self._told))
 
     async def _read(self, job: Callable[[ReadView], T]) -> T:
         self._need_open()
@@ -304,19 +325,26 @@ class EmbeddedStore:
     async def _feel_pulse(self) -> None:
         """Apart from the housekeeping, which waits for the disk: a slow disk is no stall."""
         while True:
-            self._leases.look_for_stall()
+            try:
+                self._leases.look_for_stall()
+            except Exception:
+                log.exception("looking for a stall failed; it goes on: please report this")
             await asyncio.sleep(TICK)
 
     async def _keep_house(self) -> None:
-        """Ends leases and compacts history; what fails is tried again next time."""
+        """Ends leases and compacts history; what fails is tried again next time, the rest goes on."""
         while True:
-            try:
-                await self.expire_due()
-                await self.note_due()
-                await self.compact_due()
-                self._note("")
-            except StoreError as error:
-                self._note(error.detail)
+            trouble = ""
+            for step in (self.expire_due, self.note_due, self.compact_due):
+                try:
+                    await step()
+                except StoreError as error:
+                    trouble = trouble or error.detail
+                except Exception as error:
+                    if not self._trouble:
+                        log.exception("the store's housekeeping failed; it goes on: please report this")
+                    trouble = trouble or repr(error)
+            self._note(trouble)
             await asyncio.sleep(TICK)
 
     def _note(self, trouble: str) -> None:

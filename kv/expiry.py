@@ -14,10 +14,11 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Protocol, TypeVar
 
-from discovery.kv.contract import Lease, LeaseNotFound
+from discovery.kv.contract import Lease, LeaseNotFound, NoSpace, Unavailable
 from discovery.kv.group import WriteGroup
 from discovery.kv.guard import Guard, Pulse, mass_expiries
 from discovery.kv.leases import TICK, LeaseWheel
+from discovery.kv.marker import Marker
 from discovery.kv.remaining import LONG, LongLeases
 from discovery.kv.rows import ReadView
 
@@ -44,18 +45,26 @@ class Leases:
     """`stalls`, `held`: see Status. `write` and `read` do a job in the store's threads."""
 
     def __init__(
-        self, write: WriteCall, read: ReadCall, clock: Callable[[], float], guard: Guard | None
+        self,
+        write: WriteCall,
+        read: ReadCall,
+        clock: Callable[[], float],
+        pulse_clock: Callable[[], float],
+        guard: Guard | None,
     ) -> None:
         self.stalls = 0
         self.held = 0
         self._write = write
         self._read = read
         self._clock = clock
+        self._pulse_clock = pulse_clock
         self._guard = guard
         self._pulse = Pulse(TICK)
         self._wheel = LeaseWheel()
         self._long = LongLeases(clock())
         self._expiring = asyncio.Lock()
+        self._noting = asyncio.Lock()
+        self._stale = False  # notes on disk may say less than what leases have, and are to be cleared
 
     def __len__(self) -> int:
         return len(self._wheel)
@@ -63,10 +72,13 @@ class Leases:
     def ids(self) -> list[int]:
         return self._wheel.ids()
 
-    def load(self, leases: Iterable[tuple[int, int, int | None]]) -> None:
+    def load(self, leases: Iterable[tuple[int, int, int | None]], marker: Marker) -> None:
         """What the disk had at the start: id, TTL, and the seconds left where they are noted."""
         now = self._clock()
-        for lease_id, ttl, left in leases:
+        self._marker = marker
+        self._stale = not marker.there
+        for lease_id, ttl, noted in leases:
+            left = noted if marker.there else None
             self._wheel.grant(lease_id, ttl, now, left)
             self._long.grant(lease_id, ttl, noted=left is not None)
 
@@ -120,8 +132,8 @@ class Leases:
                 while chunk := self._wheel.due(EXPIRY_CHUNK):
                     if self._guard is not None and await self._hold_back(chunk, self._guard):
                         continue
-                    await self._write(partial(WriteGroup.expire, lease_ids=chunk))
-                    count += len(chunk)
+                    still_due = self._wheel.still_due(chunk)  # the guard's look took its time
+                    count += await self._write(partial(WriteGroup.expire_due, lease_ids=still_due))
                 if not more:
                     return count
                 await asyncio.sleep(0)
@@ -130,11 +142,10 @@ class Leases:
         """Renews every lease when this process did not run. To be called every TICK."""
         if self._guard is None:
             return
-        now = self._clock()
-        gap = self._pulse.stalled(now)
+        gap = self._pulse.stalled(self._pulse_clock())
         if gap:
-            self._wheel.renew_all(now)
-            self._long.hurry()
+            self._wheel.renew_all(self._clock())
+            self._stale = True
             self.stalls += 1
             log.warning("nothing ran here for %.1f s: every lease has its full TTL again", gap)
 
@@ -158,8 +169,17 @@ class Leases:
     # ---- long leases over restarts
 
     async def note_due(self) -> None:
-        """Notes the remaining time of long leases, when it is time to."""
-        ids = self._long.due(self._clock())
+        """Notes the remaining time of long leases, when it is time to; clears notes that no longer hold."""
+        async with self._noting:
+            if self._stale:
+                await self._write(WriteGroup.clear_notes)
+                self._long.forget_all()
+                self._stale = False
+            if ids := self._long.due(self._clock()):
+                await self._marker.make()
+                await self._note(ids)
+
+    async def _note(self, ids: Sequence[int]) -> None:
         for first in range(0, len(ids), NOTED_CHUNK):
             now, notes = self._clock(), list[tuple[int, int | None]]()
             for lease_id in ids[first : first + NOTED_CHUNK]:
@@ -170,10 +190,19 @@ class Leases:
             await self._write(partial(WriteGroup.keep_remaining, remaining=notes))
 
     async def _forget_notes(self, lease_ids: Sequence[int]) -> None:
-        """Takes the notes off the disk of leases that have their full TTL now, or more."""
+        """Takes the notes off the disk of leases that have their full TTL now, or more.
+
+        When the disk takes no write none counts from here on: a heartbeat succeeds, and no crash ends its lease early.
+        """
         noted = [(lease_id, number) for lease_id in lease_ids if (number := self._long.noted(lease_id))]
         if noted:
             full = [(lease_id, None) for lease_id, _ in noted]
-            await self._write(partial(WriteGroup.keep_remaining, remaining=full))
+            try:
+                await self._write(partial(WriteGroup.keep_remaining, remaining=full))
+            except (NoSpace, Unavailable):
+                if not await self._marker.take_away():
+                    raise
+                self._stale = True  # until the housekeeping can clear them, no note counts
+                return
             for lease_id, number in noted:
                 self._long.forget(lease_id, number)

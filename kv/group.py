@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import random
 import sqlite3
+from collections import deque
 from collections.abc import Callable, Collection, Sequence
 from typing import Generic, TypeVar
 
@@ -49,9 +50,12 @@ R = TypeVar("R")
 
 
 class Write(Generic[R]):
-    """A job with what it is going to look at, so that its group reads all of that at once. Only a hint."""
+    """A job with what it is going to look at, so that its group reads all of that at once: only a hint.
 
-    __slots__ = ("_job", "grants", "keys", "leases")
+    `told`: the number of the last group that its caller knew of.
+    """
+
+    __slots__ = ("_job", "grants", "keys", "leases", "told")
 
     def __init__(
         self,
@@ -60,21 +64,55 @@ class Write(Generic[R]):
         leases: Collection[int] = (),
         *,
         grants: bool = False,
+        told: int = 0,
     ) -> None:
         self._job = job
         self.keys = keys
         self.leases = leases
         self.grants = grants
+        self.told = told
 
     def __call__(self, group: WriteGroup) -> R:
         return self._job(group)
 
 
+class Grants:
+    """The leases granted by commits that the callers of jobs to come may not know of yet.
+
+    Jobs come in the order they were asked for: what one of them knew, all later ones know.
+    """
+
+    def __init__(self) -> None:
+        self._groups: deque[tuple[int, frozenset[int]]] = deque()
+
+    def add(self, number: int, leases: Sequence[Lease]) -> None:
+        """What the group of this number granted."""
+        if granted := frozenset(lease.id for lease in leases if lease.ttl):
+            self._groups.append((number, granted))
+
+    def forget(self, told: int) -> None:
+        """From here on all callers know of the groups up to this number."""
+        while self._groups and self._groups[0][0] <= told:
+            self._groups.popleft()
+
+    def ids(self) -> set[int]:
+        return set().union(*(granted for _, granted in self._groups))
+
+
 class WriteGroup:
     """One open SQLite transaction. After COMMIT its `batches` and `leases` are told to the loop."""
 
-    def __init__(self, connection: sqlite3.Connection, revision: int, compact_revision: int) -> None:
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        revision: int,
+        compact_revision: int,
+        number: int,
+        grants: Grants,
+    ) -> None:
         self.connection = connection
+        self.number = number
+        self._grants = grants
         self.revision = revision
         self.compact_revision = compact_revision
         self.batches: list[WatchBatch] = []
@@ -94,6 +132,8 @@ class WriteGroup:
 
     def run(self, job: Job[WriteGroup]) -> object:
         """The job's result, or the StoreError that refused it. What it changed becomes one revision."""
+        if isinstance(job, Write):
+            self._grants.forget(job.told)
         try:
             result = job(self)
         except StoreError as refused:
@@ -180,14 +220,32 @@ class WriteGroup:
         self._pending.revoked(lease_ids)
         self.leases += [Lease(lease_id, 0) for lease_id in lease_ids]
 
+    def expire_due(self, lease_ids: Sequence[int]) -> int:
+        """`expire` of those that the caller meant; how many. A lease granted since, by the same id, lives on."""
+        fresh = self._unknown()
+        meant = [lease_id for lease_id in lease_ids if lease_id not in fresh]
+        if meant:
+            self.expire(meant)
+        return len(meant)
+
     def keep_remaining(self, remaining: Sequence[tuple[int, int | None]]) -> None:
-        """Notes the seconds that (id) leases have left; None: their full TTL. Those already gone don't matter."""
+        """Notes the seconds that (id) leases have left; None: their full TTL.
+
+        Those already gone don't matter, and leases granted since by the same ids have no note.
+        """
+        fresh = self._unknown()
+        remaining = [each for each in remaining if each[0] not in fresh]
         self._pending.settle()
         self.connection.execute(
             "UPDATE lease SET remaining = json_extract(value, '$[1]') FROM json_each(?) "
             "WHERE lease.id = json_extract(value, '$[0]')",
             (json.dumps(remaining),),
         )
+
+    def clear_notes(self) -> None:
+        """Every lease has its full TTL after a restart."""
+        self._pending.settle()
+        self.connection.execute("UPDATE lease SET remaining = NULL WHERE remaining IS NOT NULL")
 
     def compact(self, revision: int) -> None:
         """History below `revision` is gone from here on; `trim` gives its room back."""
@@ -214,6 +272,10 @@ class WriteGroup:
         return True
 
     # ---- the parts of jobs
+
+    def _unknown(self) -> set[int]:
+        """Leases granted since the job's caller looked."""
+        return self._grants.ids().union(lease.id for lease in self.leases if lease.ttl)
 
     def _revision_now(self) -> int:
         return self.revision + 1 if self._events else self.revision

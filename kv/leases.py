@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import heapq
 import math
+from collections.abc import Iterable
 from itertools import islice
 
 import msgspec
@@ -127,6 +128,9 @@ class LeaseWheel:
     def due(self, limit: int) -> list[int]:
         """At most `limit` due leases, longest due first. They are named again until `revoke`."""
         return list(islice(self._due, limit))
+
+    def still_due(self, ids: Iterable[int]) -> list[int]:
+        return [lease_id for lease_id in ids if lease_id in self._due]
 
     def _look_at(self, ids: list[int], now: float) -> None:
         living, current = self._living, self._tick

@@ -38,10 +38,6 @@ class LongLeases:
         self._turn += 1
         return list(self._notes)
 
-    def hurry(self) -> None:
-        """Makes the next call of `due` one of notes."""
-        self._next = 0.0
-
     def note(self, lease_id: int) -> None:
         """To be called before the note is on its way to the disk."""
         if lease_id in self._notes:
@@ -50,6 +46,10 @@ class LongLeases:
     def noted(self, lease_id: int) -> int:
         """The number of its note, for `forget`."""
         return self._notes.get(lease_id, 0)
+
+    def forget_all(self) -> None:
+        """No note on the disk counts any more."""
+        self._notes = dict.fromkeys(self._notes, 0)
 
     def forget(self, lease_id: int, number: int) -> None:
         """That note is off the disk; a later one stays."""

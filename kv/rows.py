@@ -15,7 +15,7 @@ from pathlib import Path
 
 from discovery.errors import StoreError
 from discovery.kv.bulk import by_size, chunks, run
-from discovery.kv.contract import KV, Compacted, Event, RangeResult, WatchBatch, prefix_end
+from discovery.kv.contract import KV, Compacted, Event, RangeResult, Unavailable, WatchBatch, prefix_end
 from discovery.kv.lane import Answers, Job
 from discovery.kv.sqlite_file import read_meta, translate
 
@@ -153,20 +153,32 @@ class Reader:
     def run(self, jobs: Sequence[Job[ReadView]]) -> Answers:
         try:
             self._connection.execute("BEGIN")
-        except sqlite3.Error as error:
-            return Answers([translate(error, self._file) for _ in jobs])
+        except Exception as error:  # whatever it is, the thread lives on and every caller gets an answer
+            return self._failed(error, jobs)
         try:
             view = ReadView(self._connection)
             return Answers([self._read(view, job) for job in jobs])
-        except sqlite3.Error as error:
-            return Answers([translate(error, self._file) for _ in jobs])
+        except Exception as error:
+            return self._failed(error, jobs)
         finally:
-            self._connection.execute("ROLLBACK")  # nothing was written; this can't fail
+            if self._connection.in_transaction:  # some errors end it by themselves
+                self._connection.execute("ROLLBACK")  # nothing was written; this can't fail
 
     def _read(self, view: ReadView, job: Job[ReadView]) -> object:
         try:
             return job(view)
         except StoreError as refused:
             return refused
-        except sqlite3.Error as error:
-            return translate(error, self._file)
+        except Exception as error:
+            return self._translate(error)
+
+    def _failed(self, error: Exception, jobs: Sequence[Job[ReadView]]) -> Answers:
+        return Answers([self._translate(error) for _ in jobs])
+
+    def _translate(self, error: Exception) -> StoreError:
+        if isinstance(error, sqlite3.Error):
+            failure = translate(error, self._file)
+        else:
+            failure = Unavailable(f"the store failed on a read: {error!r}; please report this")
+        failure.__cause__ = error
+        return failure

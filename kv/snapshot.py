@@ -2,15 +2,18 @@
 
 Owns the snapshot file: one SQLite file without a WAL, whole and synced, or not there at all. It never
 overwrites anything. How: SQLite's backup API copies from a read transaction into a file beside the target,
-which takes the target's name only when it is complete. A restored store begins at a revision far above any that
-the store it was taken from can have reached since, without history: no watcher takes an old revision for a new one.
+which takes the target's name only when it is complete. A restored store begins, without history, at a revision far
+above any that a store of this snapshot can have reached: the time in microseconds, for no store commits a million
+revisions a second. So no watcher takes an old revision for a new one, however often the same snapshot is restored.
 """
 
 from __future__ import annotations
 
 import os
 import sqlite3
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from discovery.errors import StoreError
@@ -28,7 +31,13 @@ from discovery.kv.sqlite_file import (
 )
 
 BUMP = 1_000_000_000
-"""Revisions that a restored store is ahead of its snapshot."""
+"""Revisions that a restored store is ahead of its snapshot at least, even if the clock is wrong."""
+
+LATEST = 1 << 52
+"""A clock beyond this (the year 2112) does not count: revisions stay below 2^53, where JSON readers lose digits."""
+
+SENT_PREFIX, SENT_NAME = "snapshot-", "snapshot"
+"""The folder that a snapshot to be sent is made in, beside the store, and its name there."""
 
 PIECE = 4 << 20  # bytes copied between two reports of progress
 
@@ -60,26 +69,50 @@ def write_snapshot(file: Path, target: Path) -> int:
     try:
         return _fill(target, lambda partial: _copy(file, partial))
     except StoreError:
-        target.unlink()
+        target.unlink(missing_ok=True)
         raise
 
 
-def restore_snapshot(snapshot: Path, directory: Path, progress: Progress = no_progress) -> int:
+def remove_left_over(directory: Path) -> None:
+    """Snapshots that a node that was killed was about to send, in folders of its own. The directory is locked."""
+    for folder in directory.glob(f"{SENT_PREFIX}*"):
+        if folder.is_dir() and not folder.is_symlink():
+            with suppress(OSError):  # it holds something else: not ours
+                for name in (SENT_NAME, f"{SENT_NAME}.partial", f"{SENT_NAME}.partial-journal"):
+                    (folder / name).unlink(missing_ok=True)
+                folder.rmdir()
+
+
+def restore_snapshot(
+    snapshot: Path,
+    directory: Path,
+    progress: Progress = no_progress,
+    *,
+    clock: Callable[[], float] = time.time,
+) -> int:
     """Puts `snapshot` into the data directory of a node that is not running; the revision it begins at. Blocks.
 
-    Raises InvalidRequest (no such file, or the directory has a store already), Corrupt, NoSpace, Unavailable,
-    ConfigError (the directory is in use, or can't be used).
+    `clock`: the Unix time in seconds.
+    Raises InvalidRequest (no such file, one with a write-ahead log, or the directory has a store already), Corrupt,
+    NoSpace, Unavailable, ConfigError (the directory is in use, or can't be used).
     """
     if not snapshot.is_file():
         raise InvalidRequest(
             f"the snapshot {snapshot} does not exist: name a file that a snapshot was written to"
+        )
+    wal = snapshot.with_name(snapshot.name + "-wal")
+    if wal.exists() and wal.stat().st_size:
+        raise InvalidRequest(
+            f"{wal} holds changes that {snapshot} lacks, so that file is no snapshot but a store's: start a node on "
+            "the two and take a snapshot with `discovery store snapshot`"
         )
     lock = DirectoryLock(directory)
     try:
         for name in (FILE_NAME, f"{FILE_NAME}-wal", f"{FILE_NAME}-shm"):
             if (directory / name).exists():
                 raise InvalidRequest(f"{directory} holds {name} of a store already: move it away first")
-        return _fill(directory / FILE_NAME, lambda partial: _copy_checked(snapshot, partial, progress))
+        least = min(int(clock() * 1_000_000), LATEST)
+        return _fill(directory / FILE_NAME, lambda partial: _copy_checked(snapshot, partial, progress, least))
     finally:
         lock.release()
 
@@ -127,7 +160,7 @@ def _copy(file: Path, partial: Path) -> int:
     return revision
 
 
-def _copy_checked(snapshot: Path, partial: Path, progress: Progress) -> int:
+def _copy_checked(snapshot: Path, partial: Path, progress: Progress, least: int) -> int:
     _copy_bytes(snapshot, partial, progress)
     connection = sqlite3.connect(partial, isolation_level=None)
     try:
@@ -138,7 +171,7 @@ def _copy_checked(snapshot: Path, partial: Path, progress: Progress) -> int:
         connection.execute("PRAGMA journal_mode = OFF").fetchone()  # when it fails, the copy is thrown away
         if version < schema.SCHEMA_VERSION:
             schema.migrate(connection, version)
-        revision = read_meta(connection, "revision") + BUMP
+        revision = max(read_meta(connection, "revision") + BUMP, least)
         connection.execute("BEGIN")
         connection.execute("DELETE FROM log")
         connection.execute("UPDATE lease SET remaining = NULL")

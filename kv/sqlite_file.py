@@ -10,8 +10,11 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import logging
 import os
 import sqlite3
+import stat
+from contextlib import suppress
 from pathlib import Path
 
 from discovery.errors import ConfigError, DiscoveryError, StoreError
@@ -20,6 +23,8 @@ from discovery.kv.contract import Corrupt, NoSpace, Unavailable
 
 FILE_NAME = "store.db"
 LOCK_NAME = "lock"
+
+log = logging.getLogger(__name__)
 
 
 def translate(error: Exception, file: Path, *, maybe_applied: bool = False) -> StoreError:
@@ -59,8 +64,6 @@ class DirectoryLock:
             ) from error
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            os.ftruncate(self._fd, 0)
-            os.pwrite(self._fd, b"%d\n" % os.getpid(), 0)
         except BlockingIOError:
             holder = os.pread(self._fd, 32, 0).decode("ascii", "replace").strip()
             os.close(self._fd)
@@ -69,8 +72,17 @@ class DirectoryLock:
                 "stop that process, or set another store.path",
                 field="store.path",
             ) from None
-        except OSError:
-            pass  # the pid is only a hint for a person, and a full disk must not keep the store from opening
+        except OSError as error:
+            os.close(self._fd)
+            raise ConfigError(
+                f"the data directory {directory} cannot be locked ({error.strerror}): "
+                "set a store.path on a file system that has flock(2), best a local one",
+                field="store.path",
+            ) from error
+        with suppress(OSError):  # a hint for a person, and a full disk must not keep the store from opening
+            os.ftruncate(self._fd, 0)
+            os.pwrite(self._fd, b"%d\n" % os.getpid(), 0)
+        _make_private(directory)
 
     def release(self) -> None:
         if self._fd >= 0:
@@ -84,6 +96,11 @@ def connect_writer(file: Path, *, max_bytes: int = 0) -> sqlite3.Connection:
     Raises Corrupt, ConfigError (another schema version, a file of another user), NoSpace, Unavailable.
     """
     try:
+        wal = file.with_name(file.name + "-wal")
+        if _size(wal) and not _size(file):  # SQLite would take it for a new store and drop the log
+            raise corrupt(
+                file, f"it is missing or empty while {wal} is not: put the file back if you have it"
+            )
         os.close(os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         connection = _connect(file)
     except OSError as error:
@@ -156,6 +173,26 @@ def sync_directory(directory: Path) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def _make_private(directory: Path) -> None:
+    mode = stat.S_IMODE(directory.stat().st_mode)
+    if mode & 0o077:
+        try:
+            directory.chmod(mode & ~0o077)
+            log.warning("the data directory %s was open to others (%04o): now it is not", directory, mode)
+        except OSError as error:
+            log.warning(
+                "the data directory %s is open to others (%04o) and cannot be closed to them (%s): make it 0700",
+                *(directory, mode, error.strerror),
+            )
+
+
+def _size(file: Path) -> int:
+    try:
+        return file.stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 def _connect(file: Path) -> sqlite3.Connection:

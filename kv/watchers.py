@@ -39,7 +39,7 @@ class Watcher:
     def __init__(self, key: bytes, end: bytes, next_revision: int, limit: int) -> None:
         self.key = key
         self.end = end
-        self.next_revision = next_revision
+        self.next_revision = next_revision  # earlier batches are not its
         self.live = False
         self.ended = False
         self._limit = limit
@@ -147,7 +147,8 @@ class WatcherIndex:
             parts: dict[Watcher, list[Event]] = {}
             for event in batch.events:
                 for watcher in self.watching(event.kv.key):
-                    parts.setdefault(watcher, []).append(event)
+                    if batch.revision >= watcher.next_revision:
+                        parts.setdefault(watcher, []).append(event)
             for watcher, events in parts.items():
                 whole = len(events) == len(batch.events)
                 if not watcher.push(batch if whole else WatchBatch(batch.revision, events)):
@@ -171,6 +172,7 @@ class Watches:
     def __init__(self, reads: Lane[ReadView], revision: int, compact_revision: int, queue: int) -> None:
         self.revision = revision
         self.compact_revision = compact_revision
+        self._answered = revision  # the highest that a read has shown, which may be before it is published
         self._reads = reads
         self._queue = queue
         self._index = WatcherIndex()
@@ -181,6 +183,10 @@ class Watches:
         self.revision, self.compact_revision = revision, compact_revision
         self._index.dispatch(batches)
 
+    def answered(self, revision: int) -> None:
+        """A read has shown `revision`: a watch may begin right after it."""
+        self._answered = max(self._answered, revision)
+
     @asynccontextmanager
     async def open(
         self, key: bytes, end: bytes, from_revision: int
@@ -189,11 +195,14 @@ class Watches:
         check_range(key, end)
         if from_revision < 1:
             raise InvalidRequest(f"a watch begins at revision 1 or later, not at {from_revision}")
+        if self._closing:
+            raise Unavailable("the store is closing: start it again")
         if from_revision < self.compact_revision:
             raise Compacted(self.compact_revision)
-        if from_revision > self.revision + 1:
+        reached = max(self.revision, self._answered)
+        if from_revision > reached + 1:
             raise FutureRevision(
-                f"the store is at revision {self.revision}, and the watch asks for {from_revision}, "
+                f"the store is at revision {reached}, and the watch asks for {from_revision}, "
                 "which was another store's: read the state anew"
             )
         watcher = Watcher(key, end, from_revision, self._queue)

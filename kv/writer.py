@@ -12,7 +12,7 @@ from pathlib import Path
 
 from discovery.errors import StoreError
 from discovery.kv.contract import Unavailable
-from discovery.kv.group import WriteGroup
+from discovery.kv.group import Grants, WriteGroup
 from discovery.kv.lane import Answers, Job
 from discovery.kv.sqlite_file import read_meta, translate
 
@@ -31,13 +31,17 @@ class Writer:
         self._wal = file.with_name(file.name + "-wal")
         self._publish = publish
         self._fold_at = WAL_BYTES
+        self._number = 0  # of the last commit
+        self._grants = Grants()
         self.revision = read_meta(connection, "revision")
         self.compact_revision = read_meta(connection, "compact")
         self.failure = ""  # the sentence of the last group that changed something, when it failed
 
     def run(self, jobs: Sequence[Job[WriteGroup]]) -> Answers:
         """All jobs in one transaction, durable when this returns; or none, each with the error."""
-        group = WriteGroup(self._connection, self.revision, self.compact_revision)
+        group = WriteGroup(
+            self._connection, self.revision, self.compact_revision, self._number + 1, self._grants
+        )
         committing = False
         changes = self._connection.total_changes
         try:
@@ -54,6 +58,8 @@ class Writer:
         if self._connection.total_changes != changes:  # a group without changes says nothing about the disk
             self.failure = ""
         self.revision, self.compact_revision = group.revision, group.compact_revision
+        self._number = group.number
+        self._grants.add(group.number, group.leases)
         self._fold_wal()
         return Answers(results, lambda: self._publish(group))
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -19,7 +20,9 @@ from aiohttp import hdrs, web
 from discovery.api import bodies
 from discovery.api.answers import reply
 from discovery.api.parts import PARTS, ApiParts
-from discovery.errors import Conflict
+from discovery.errors import Conflict, InvalidField
+from discovery.kv.contract import Compacted
+from discovery.kv.snapshot import SENT_NAME, SENT_PREFIX
 
 PIECE = 1 << 20  # bytes of a snapshot sent at once
 
@@ -64,7 +67,16 @@ async def compact(request: web.Request) -> web.Response:
     store = request.app[PARTS].store
     bodies.query(request)
     body = await bodies.read(request, CompactBody)
-    await store.compact(body.revision or (await store.status()).revision)
+    if body.revision < 0:
+        raise InvalidField(
+            f"revision is {body.revision}: give one of the store's, or 0 for the present one",
+            field="revision",
+        )
+    if body.revision:
+        await store.compact(body.revision)
+    else:
+        with suppress(Compacted):  # it is what was asked for: nothing was written since
+            await store.compact((await store.status()).revision)
     return await _state(request)
 
 
@@ -91,8 +103,8 @@ class Snapshots:
             self._busy = False
 
     async def _send(self, request: web.Request) -> web.StreamResponse:
-        with tempfile.TemporaryDirectory(prefix="snapshot-", dir=_disk(request.app[PARTS])) as name:
-            target = Path(name) / "snapshot"
+        with tempfile.TemporaryDirectory(prefix=SENT_PREFIX, dir=_disk(request.app[PARTS])) as name:
+            target = Path(name) / SENT_NAME
             revision = await request.app[PARTS].store.snapshot(target)
             file = target.open("rb")
         with file:

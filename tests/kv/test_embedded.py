@@ -8,16 +8,27 @@ import resource
 import sqlite3
 import stat
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import pytest
 
 from discovery.errors import ConfigError
-from discovery.kv.contract import Compacted, Lagged, NoSpace, Put, Store, Unavailable, WatchBatch, prefix_end
+from discovery.kv.contract import (
+    Compacted,
+    FutureRevision,
+    Lagged,
+    NoSpace,
+    Put,
+    Store,
+    Unavailable,
+    WatchBatch,
+    prefix_end,
+)
 from discovery.kv.embedded import EmbeddedStore
 from discovery.kv.expiry import EXPIRY_CHUNK
+from discovery.kv.guard import Guard
 from discovery.kv.snapshot import restore_snapshot
 from tests.support.clock import FakeClock
 from tests.support.contract_suite import Place, StoreContract, changes, take
@@ -108,6 +119,18 @@ async def test_directory_and_files_are_private(tmp_path: Path) -> None:
         assert stat.S_IMODE(path.stat().st_mode) == 0o700
         modes = {name: stat.S_IMODE((path / name).stat().st_mode) for name in names(path)}
     assert modes == dict.fromkeys(("lock", "store.db", "store.db-wal", "store.db-shm"), 0o600)
+
+
+async def test_snapshots_that_a_killed_node_did_not_send_are_removed_and_nothing_else(tmp_path: Path) -> None:
+    left, other, file = tmp_path / "snapshot-abc", tmp_path / "snapshot-mine", tmp_path / "snapshot-2026"
+    for folder, name in ((left, "snapshot"), (left, "snapshot.partial"), (other, "notes.txt")):
+        folder.mkdir(exist_ok=True)
+        (folder / name).write_bytes(b"x")
+    file.write_bytes(b"x")
+    async with opened(tmp_path):
+        assert names(tmp_path) >= {"snapshot-mine", "snapshot-2026"}
+        assert not left.exists()
+        assert names(other) == {"notes.txt"}
 
 
 async def test_a_second_store_on_the_directory_is_refused(tmp_path: Path) -> None:
@@ -473,6 +496,128 @@ async def test_a_snapshot_restores_on_another_directory(tmp_path: Path) -> None:
         async with store.watch(b"", ALL, from_revision=begin + 1) as batches:
             await store.put(b"new", b"")
             assert [batch.revision for batch in await take(batches, 1)] == [begin + 1]
+
+
+# ---------------------------------------------------------------- housekeeping and fresh leases
+
+
+async def test_history_that_somebody_else_compacts_meanwhile_is_no_trouble(tmp_path: Path) -> None:
+    clock = FakeClock()
+    async with opened(tmp_path, clock, keep_revisions=5) as store:
+        await asyncio.gather(*(store.put(b"x", b"") for _ in range(20)))
+        clock.advance(11)
+        await asyncio.gather(store.compact(21), store.compact_due())
+        assert (await store.status()).compact_revision == 21
+
+
+@pytest.mark.parametrize("committed", [False, True])
+async def test_a_lease_granted_anew_by_the_id_of_a_due_one_lives(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, committed: bool
+) -> None:
+    clock = FakeClock()
+    async with opened(tmp_path, clock) as store:
+        await asyncio.sleep(0)  # the housekeeping has had its first turn
+        await store.lease_grant(5, 7)
+        clock.advance(6)
+        again = [asyncio.create_task(call) for call in (store.lease_revoke(7), store.lease_grant(5, 7))]
+        if committed:  # and the loop is told only after the expiry was asked for
+            told, held = store._writes._tell, list[Callable[[], None]]()
+            monkeypatch.setattr(store._writes, "_tell", held.append)
+            while not held:  # nothing tells the loop meanwhile
+                await store.range(b"a")
+            monkeypatch.undo()
+            expiry = asyncio.create_task(store.expire_due())
+            await asyncio.sleep(0)
+            for call in held:
+                told(call)
+        else:
+            expiry = asyncio.create_task(store.expire_due())
+        await asyncio.gather(*again)
+        assert await expiry == 0
+        assert await store.lease_ttl(7) == (5, 5)
+        await store.put(b"a", b"", lease=7)
+        clock.advance(6)
+        assert await store.expire_due() == 1
+        assert not (await store.range(b"a")).kvs
+
+
+async def test_a_housekeeping_step_that_fails_keeps_nothing_else_from_its_turn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    compactions, turns = list[int](), asyncio.Event()
+
+    async def broken(store: EmbeddedStore) -> int:
+        raise ZeroDivisionError("no such thing")
+
+    async def count(store: EmbeddedStore) -> None:
+        compactions.append(1)
+        if len(compactions) == 2:
+            turns.set()
+
+    monkeypatch.setattr(EmbeddedStore, "expire_due", broken)
+    monkeypatch.setattr(EmbeddedStore, "compact_due", count)
+    async with opened(tmp_path):
+        await turns.wait()
+    assert caplog.text.count("Traceback") == 1
+    assert (
+        "leases can't end and history can't be compacted: ZeroDivisionError('no such thing')" in caplog.text
+    )
+
+
+async def test_a_pulse_that_fails_once_goes_on(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    calls, again = list[int](), asyncio.Event()
+
+    def clock() -> float:
+        calls.append(1)
+        if len(calls) == 1:
+            raise ZeroDivisionError("no such thing")
+        again.set()
+        return 0.0
+
+    store = EmbeddedStore(tmp_path, clock=FakeClock(), pulse_clock=clock, guard=Guard(0.5, lambda key: b""))
+    await store.start()
+    store._tasks[0].cancel()  # the housekeeping looks for stalls too
+    await again.wait()
+    await store.close()
+    assert "looking for a stall failed" in caplog.text
+
+
+# ---------------------------------------------------------------- watches at the edges
+
+
+async def test_a_watch_begins_after_what_a_read_has_shown_before_the_loop_was_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with opened(tmp_path) as store:
+        await store.put(b"a", b"1")
+        told, held = store._writes._tell, list[Callable[[], None]]()
+        monkeypatch.setattr(store._writes, "_tell", held.append)
+        puts = [asyncio.create_task(store.put(b"a", value)) for value in (b"2", b"3")]
+        while (found := await store.range(b"a")).kvs[0].value != b"3":
+            pass
+        assert store._watches.revision == found.revision - 2
+        with pytest.raises(FutureRevision):
+            async with store.watch(b"a", from_revision=found.revision + 2):
+                pass
+        async with store.watch(b"a", from_revision=found.revision + 1) as batches:
+            monkeypatch.undo()
+            for call in held:
+                told(call)
+            await asyncio.gather(*puts)
+            last = await store.put(b"a", b"4")
+            assert [changes(batch) for batch in await take(batches, 1)] == [[(b"a", b"4")]]
+            assert last == found.revision + 1
+
+
+async def test_a_watch_opened_while_the_store_closes_is_refused(tmp_path: Path) -> None:
+    async with opened(tmp_path) as store:
+        closing = asyncio.create_task(store.close())
+        await asyncio.sleep(0)
+        assert store._watches._closing
+        with pytest.raises(Unavailable, match="closing"):
+            async with store.watch(b"a", from_revision=1):
+                pass
+        await closing
 
 
 # ---------------------------------------------------------------- many watchers

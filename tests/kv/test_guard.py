@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from discovery.kv.contract import Put
-from discovery.kv.embedded import EmbeddedStore
+from discovery.kv.embedded import EmbeddedStore, awake_or_not
 from discovery.kv.guard import Guard, Pulse, mass_expiries
 from discovery.kv.leases import TICK
 from tests.support.clock import FakeClock
@@ -27,7 +28,13 @@ class Watched:
 
     def __init__(self, path: Path, share: float) -> None:
         self.clock = FakeClock()
-        self.store = EmbeddedStore(path, clock=self.clock, guard=Guard(share, parent))
+        self.suspended = 0.0
+        self.store = EmbeddedStore(
+            path, clock=self.clock, pulse_clock=self.pulse_clock, guard=Guard(share, parent)
+        )
+
+    def pulse_clock(self) -> float:
+        return self.clock() + self.suspended
 
     async def register(self, service: str, count: int, ttl: int = TTL) -> list[int]:
         keys = [f"/s/{service}/i{number}".encode() for number in range(count)]
@@ -168,6 +175,21 @@ async def test_a_stall_gives_every_lease_its_full_ttl_again(
         await place.elapse(1.5)
         assert await place.living("web") == []
         assert (await place.store.status()).stalls == 1
+
+
+async def test_a_suspended_machine_is_a_stall_though_its_monotonic_clock_stood_still(tmp_path: Path) -> None:
+    async with watched(tmp_path) as place:
+        (lease,) = await place.register("web", 1)
+        await place.elapse(TTL - 1)
+        place.suspended = 3_600.0
+        await place.elapse(TICK)
+        assert await place.store.lease_ttl(lease) == (TTL, TTL)
+        assert (await place.store.status()).stalls == 1
+
+
+def test_the_clock_of_the_pulse_is_never_behind_the_monotonic_one() -> None:
+    before = time.monotonic()
+    assert awake_or_not() >= before
 
 
 async def test_a_tick_that_is_a_little_late_is_no_stall(tmp_path: Path) -> None:

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import math
+import resource
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from discovery.kv.contract import NoSpace, Unavailable
 from discovery.kv.embedded import EmbeddedStore
+from discovery.kv.guard import Guard
 from discovery.kv.remaining import EVERY, LONG, LongLeases
 from tests.support.clock import FakeClock
 
@@ -17,12 +23,14 @@ from tests.support.clock import FakeClock
 class Crashing:
     """A store that is killed again and again: what a kill leaves is copied and opened as another store."""
 
-    def __init__(self, path: Path) -> None:
-        self.clock = FakeClock()
+    def __init__(self, path: Path, guard: Guard | None = None) -> None:
+        self.clock, self.guard = FakeClock(), guard
         self.path, self.lives = path, 0
 
     async def start(self) -> None:
-        self.store = EmbeddedStore(self.path / str(self.lives), clock=self.clock)
+        self.store = EmbeddedStore(
+            self.path / str(self.lives), clock=self.clock, pulse_clock=self.clock, guard=self.guard
+        )
         await self.store.start()
 
     async def crash(self) -> None:
@@ -86,6 +94,55 @@ async def test_only_the_first_heartbeat_after_a_note_writes(tmp_path: Path) -> N
         await place.store.lease_keepalive(lease)
     assert files() == before
     await place.store.close()
+
+
+@pytest.mark.parametrize("many", [False, True])
+async def test_a_heartbeat_works_on_a_full_disk_and_counts_after_a_crash(tmp_path: Path, many: bool) -> None:
+    place = Crashing(tmp_path)
+    await place.start()
+    lease = (await place.store.lease_grant(1_000)).id
+    await place.elapse(900)
+    with no_disk(tmp_path / "0" / "lock"):
+        with pytest.raises((NoSpace, Unavailable)):
+            await place.store.put(b"a", b"")
+        for _ in range(2):
+            if many:
+                assert await place.store.lease_keepalive_many([lease]) == []
+            else:
+                assert await place.store.lease_keepalive(lease) == 1_000
+    await place.crash()
+    assert await place.store.lease_ttl(lease) == (1_000, 1_000)
+    await place.elapse(EVERY)  # the old note is gone, and a new one counts
+    await place.crash()
+    assert await place.store.lease_ttl(lease) == (1_000, 700)
+    await place.store.close()
+
+
+async def test_after_a_stall_no_note_counts(tmp_path: Path) -> None:
+    place = Crashing(tmp_path, Guard(0.5, lambda key: b""))
+    await place.start()
+    lease = (await place.store.lease_grant(1_000)).id
+    for _ in range(900):
+        place.clock.advance(1)
+        await place.store.expire_due()
+    await place.store.note_due()
+    place.clock.advance(50)
+    await place.store.expire_due()  # a stall
+    await place.store.note_due()
+    await place.crash()
+    assert await place.store.lease_ttl(lease) == (1_000, 1_000)
+    await place.store.close()
+
+
+@contextmanager
+def no_disk(file: Path) -> Iterator[None]:
+    """No file can grow beyond the size of `file`, and none be written beyond it."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (file.stat().st_size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 Steps = st.lists(

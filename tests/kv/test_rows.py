@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from discovery.kv.contract import KV, Compacted, Corrupt, Delete, Op, Put, Unavailable
+from discovery.kv.lane import Lane
 from discovery.kv.rows import HISTORY_REVISIONS, HISTORY_ROWS, Reader, ReadView
 from discovery.kv.sqlite_file import close_writer, connect_reader, connect_writer
 from discovery.kv.writer import Writer
@@ -100,3 +101,14 @@ def test_a_read_that_fails_says_so_in_our_words(tmp_path: Path, connection: sqli
         Reader(fresh, tmp_path / "store.db").run([lambda view: view.revision]).results[0], Corrupt
     )
     fresh.close()
+
+
+async def test_a_read_that_raises_anything_else_leaves_the_lane_alive(connection: sqlite3.Connection) -> None:
+    def broken(view: ReadView) -> int:
+        raise ZeroDivisionError("no such thing")
+
+    lane = Lane("reader", Reader(connection, Path("store.db")).run)
+    with pytest.raises(Unavailable, match="no such thing"):
+        await lane.do(broken)
+    assert await lane.do(lambda view: view.revision) == 1
+    await lane.close()

@@ -92,7 +92,7 @@ def test_every_version_has_its_migration() -> None:
 
 def test_a_snapshot_of_version_1_is_restored(tmp_path: Path) -> None:
     version_1(tmp_path / "copy", wal=False)
-    assert restore_snapshot(tmp_path / "copy", tmp_path / "new") == 3 + BUMP
+    assert restore_snapshot(tmp_path / "copy", tmp_path / "new", clock=lambda: 0.0) == 3 + BUMP
     assert offline.check(tmp_path / "new" / "store.db").schema == schema.SCHEMA_VERSION
     connection = sqlite3.connect(tmp_path / "copy")
     connection.execute("UPDATE meta SET v = 99 WHERE k = 'schema'")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sqlite3
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from discovery.errors import ConfigError
 from discovery.kv.contract import Corrupt, InvalidRequest
-from discovery.kv.snapshot import BUMP, restore_snapshot, write_snapshot
+from discovery.kv.snapshot import BUMP, LATEST, restore_snapshot, write_snapshot
 from discovery.kv.sqlite_file import DirectoryLock, close_writer, connect_writer, read_meta
 
 
@@ -68,7 +69,27 @@ def test_a_restore_refuses_a_directory_in_use_and_a_file_that_is_not_there(tmp_p
     lock.release()
     with pytest.raises(InvalidRequest, match="does not exist"):
         restore_snapshot(tmp_path / "nothing", tmp_path / "new")
-    assert restore_snapshot(tmp_path / "copy", tmp_path / "new") == 7 + BUMP
+    assert restore_snapshot(tmp_path / "copy", tmp_path / "new", clock=lambda: 0.0) == 7 + BUMP
+
+
+def test_a_store_restored_again_begins_above_all_that_the_first_could_reach(tmp_path: Path) -> None:
+    write_snapshot(make_store(tmp_path / "store"), tmp_path / "copy")
+    begins = [
+        restore_snapshot(tmp_path / "copy", tmp_path / f"{now}", clock=partial(float, now))
+        for now in (1.8e9, 1.8e9 + 60, 1e11)
+    ]
+    assert begins == [1_800_000_000_000_000, 1_800_000_060_000_000, LATEST]
+
+
+def test_a_file_with_a_write_ahead_log_is_no_snapshot(tmp_path: Path) -> None:
+    write_snapshot(make_store(tmp_path / "store"), tmp_path / "copy")
+    wal = tmp_path / "copy-wal"
+    wal.write_bytes(b"x")
+    with pytest.raises(InvalidRequest, match=r"copy-wal holds changes that .*copy lacks"):
+        restore_snapshot(tmp_path / "copy", tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+    wal.write_bytes(b"")
+    restore_snapshot(tmp_path / "copy", tmp_path / "new")
 
 
 def test_a_damaged_snapshot_is_not_restored(tmp_path: Path) -> None:

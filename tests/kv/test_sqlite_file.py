@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import sqlite3
+import stat
 import subprocess
 import sys
 from collections.abc import Callable
@@ -203,3 +206,52 @@ def test_sqlite_s_errors_become_ours(code: int, kind: type[Exception]) -> None:
     assert "/data/store.db" in translate(error, Path("/data/store.db")).detail
     assert isinstance(translate(sqlite3.ProgrammingError("closed"), Path("x")), Unavailable)
     assert isinstance(translate(OSError(28, "no space"), Path("x")), NoSpace)
+
+
+@pytest.mark.parametrize("left", [None, b""])
+def test_a_log_without_its_file_is_no_new_store(tmp_path: Path, left: bytes | None) -> None:
+    file, wal = tmp_path / "store.db", tmp_path / "store.db-wal"
+    connection = connect_writer(file)
+    log = wal.read_bytes()
+    connection.close()
+    assert log
+    file.unlink()
+    wal.write_bytes(log)
+    if left is not None:
+        file.write_bytes(left)
+    before = {path.name for path in tmp_path.iterdir()}
+    with pytest.raises(
+        Corrupt, match=r"store\.db is corrupt .it is missing or empty while .*store\.db-wal is not"
+    ):
+        connect_writer(file)
+    assert {path.name for path in tmp_path.iterdir()} == before
+    assert wal.read_bytes() == log
+
+
+def test_a_file_system_without_locks_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_locks(fd: int, how: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    with pytest.raises(ConfigError, match=f"{tmp_path} cannot be locked .No locks available."):
+        DirectoryLock(tmp_path)
+
+
+def test_a_directory_that_is_open_to_others_is_closed_to_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    tmp_path.chmod(0o755)
+    DirectoryLock(tmp_path).release()
+    assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o700
+    assert "was open to others (0755)" in caplog.text
+    caplog.clear()
+    DirectoryLock(tmp_path).release()
+    assert not caplog.text
+
+    def not_mine(path: Path, mode: int) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    tmp_path.chmod(0o750)
+    monkeypatch.setattr(Path, "chmod", not_mine)
+    DirectoryLock(tmp_path).release()
+    assert "is open to others (0750) and cannot be closed to them (Operation not permitted)" in caplog.text

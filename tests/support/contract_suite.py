@@ -342,6 +342,25 @@ class StoreContract(LeaseContract):
             assert late == sorted(set(late))
             assert all(revisions == late for revisions in early)
 
+    async def test_a_watch_right_after_a_read_is_never_refused(self, tmp_path: Path) -> None:
+        async with self.place(tmp_path) as place:
+            store, key = place.store, place.prefix + b"a"
+            await store.put(key, b"")
+
+            async def write() -> None:
+                for _ in range(100):
+                    await store.put(key, b"")
+
+            async def follow() -> None:
+                while not writing.done():
+                    read = await store.range(key)
+                    async with store.watch(key, from_revision=read.revision + 1) as batches:
+                        if read.kvs[0].version < 101:
+                            assert (await anext(batches)).events[0].kv.version == read.kvs[0].version + 1
+
+            writing = asyncio.create_task(write())
+            await asyncio.gather(writing, *(follow() for _ in range(5)))
+
     async def test_a_watch_beyond_the_next_revision_is_refused(self, tmp_path: Path) -> None:
         async with self.place(tmp_path) as place:
             revision = await place.store.put(place.prefix + b"a", b"")
