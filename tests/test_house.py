@@ -7,6 +7,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import dns
@@ -65,8 +66,13 @@ IMPURE_MODULES = {"asyncio", "socket", "time", "random", "sqlite3", "aiohttp", "
 ENGINES = ("discovery.kv.embedded", "discovery.kv.etcd", "discovery.kv.member")
 
 
-def sources() -> Iterator[tuple[str, str, ast.Module]]:
+@cache
+def sources() -> list[tuple[str, str, ast.Module]]:
     """(path, module, tree) of every module of the package."""
+    return list(_sources())
+
+
+def _sources() -> Iterator[tuple[str, str, ast.Module]]:
     for folder in FOLDERS:
         for path in sorted((ROOT / folder).rglob("*.py")):
             relative = path.relative_to(ROOT)
@@ -78,6 +84,7 @@ def sources() -> Iterator[tuple[str, str, ast.Module]]:
             yield str(relative), module.removesuffix(".__init__"), ast.parse(path.read_text())
 
 
+@cache
 def imports(tree: ast.Module) -> set[str]:
     found = set()
     for node in ast.walk(tree):

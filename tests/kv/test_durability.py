@@ -108,10 +108,10 @@ CALL = re.compile(r"(\d+) +(?:<\.\.\. )?(\w+)(?:\((\d*)| resumed)")
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace (Debian package strace)")
 def test_every_acknowledgement_comes_after_its_fdatasync(tmp_path: Path) -> None:
     """The page cache survives kill -9, so this looks at the system calls: first the log's pages with the key, then a
     whole fdatasync of the log, then the acknowledgement."""
+    assert shutil.which("strace"), "strace is missing: apt-get install strace (make test does it as root)"
     trace = tmp_path / "trace"
     calls = "trace=openat,write,pwrite64,fdatasync,fsync"
     command = ["strace", "-f", "-s", "9000", "-e", calls, "-o", str(trace)]

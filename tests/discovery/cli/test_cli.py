@@ -99,6 +99,7 @@ def test_a_reader_that_leaves_is_met_quietly() -> None:
     assert (done.returncode, done.stderr) == (1, "")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 @pytest.mark.parametrize("arguments", [("config", "show"), ("--version",), ("config", "show", "--json")])
 def test_an_output_that_cannot_be_written_is_one_line_and_1(
@@ -131,6 +132,7 @@ sys.argv = ["discovery", "config", "show"]
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "module",
     ["importlib.metadata", "click", "discovery.cli.commands", "discovery.cli.lookup", "discovery.config"],

@@ -245,6 +245,7 @@ def stop(process: subprocess.Popen[str], number: signal.Signals = signal.SIGTERM
     return err
 
 
+@pytest.mark.slow  # each runs the command as a process of its own
 class TestKeep:
     def test_beats_registers_again_survives_an_outage_and_deregisters(self) -> None:
         with HttpNode(heartbeat_every=0.02) as node, kept(node) as process:
