@@ -135,3 +135,17 @@ async def test_a_key_on_a_lease_that_is_nowhere_is_refused(tmp_path: Path) -> No
     async with opened(tmp_path) as store:
         with pytest.raises(DiscoveryError, match="lease 7 does not exist"):
             await take_in(store, [HEAD, b'{"key":"a","lease":"0000000000000007"}'])
+
+
+async def test_a_part_of_an_export_is_not_taken_for_the_whole(tmp_path: Path) -> None:
+    async with opened(tmp_path / "one") as store:
+        await store.lease_grant(15, 0xABC)
+        for number in range(3):
+            await store.put(b"/a/%d" % number, b"")
+        lines = [line async for line in export_lines(store, store.lease_ids())]
+    assert json.loads(lines[0])["keys"] == 3
+    async with opened(tmp_path / "two") as store:
+        for part in (lines[:-1], lines[:1], [lines[0], *lines[2:]]):
+            with pytest.raises(InvalidField, match="the export is not whole"):
+                await take_in(store, part, overwrite=True)
+        assert await take_in(store, lines, overwrite=True) == Moved(3, 1)
