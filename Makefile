@@ -36,11 +36,11 @@ check: $(VENV)/.installed-dev    ## format, lint, types and the fast tests
 
 bench: $(VENV)/.installed-dev    ## queries per CPU second beside NSD's, and durable writes per second beside etcd's
 	@$(call install,$(BENCH_PACKAGES))
-	$(BIN)/python tests/bench/bench_dns.py
+	$(BIN)/python -m tests.bench.bench_dns
 	$(BIN)/python -m tests.bench.bench_store
 
 fuzz: $(VENV)/.installed-dev     ## mutated packets for a minute (FUZZ_SECONDS=3600 for an hour)
-	$(BIN)/python tests/fuzz/fuzz_dns.py --seconds $(or $(FUZZ_SECONDS),60)
+	$(BIN)/python -m tests.fuzz.fuzz_dns --seconds $(or $(FUZZ_SECONDS),60)
 
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff format .

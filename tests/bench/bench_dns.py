@@ -23,8 +23,6 @@ from pathlib import Path
 
 import aiohttp
 
-sys.path.insert(0, str(Path(__file__).parents[2]))
-
 from tests.support.node import running_node, wait_for
 
 SERVICES, EACH = 1000, 10
