@@ -48,6 +48,7 @@ def dns_settings(config: Config, *, host_name: str, local_addresses: Sequence[st
         payload_size=config.dns.payload_size,
         chaos=_chaos(node.label) if config.dns.chaos else {},
         recursive=routes(config).any,
+        nsid=node.label if config.dns.chaos else b"",
     )
 
 

@@ -23,6 +23,7 @@ from discovery import logs, sockets
 from discovery.api.app import make_app, make_runner
 from discovery.api.parts import ApiParts
 from discovery.config import Loaded
+from discovery.cookie_secrets import CookieSecrets
 from discovery.dns.server import DnsServer
 from discovery.dns_settings import dns_settings, grace_of, reverse_apexes, routes, zone_apexes
 from discovery.errors import ConfigError
@@ -79,6 +80,7 @@ class Node:
             prefix=config.store.prefix,
             stale_after=config.stale_after,
         )
+        self.cookie_secrets = CookieSecrets(self.store, self.dns_server.cookies.use)
         self.registry = Registry(
             self.store,
             self.view,
@@ -123,6 +125,8 @@ class Node:
         self._stack.push_async_callback(self.feed.close)
         await self._serve(http_sockets)
         await self.feed.start()
+        self.cookie_secrets.start()
+        self._stack.push_async_callback(self.cookie_secrets.close)
 
     def _closing(self, sock: socket.socket) -> socket.socket:
         self._stack.callback(sock.close)

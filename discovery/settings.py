@@ -74,7 +74,10 @@ class DnsConfig(Struct, frozen=True, kw_only=True):
         Bytes, Meta(description="Bound of the cache of finished answers, in bytes; 0: no cache.")
     ] = 67108864
     chaos: Annotated[
-        bool, Meta(description="Answer class CH: version.bind, version.server, hostname.bind, id.server.")
+        bool,
+        Meta(
+            description="Tell who answers: class CH (version.bind, version.server, hostname.bind, id.server), NSID."
+        ),
     ] = True
     max_matched: Annotated[
         int, Meta(ge=1, le=1_000_000, description="The most services that one answer is made from.")

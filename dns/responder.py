@@ -15,6 +15,7 @@ from discovery.dns import text, wire
 from discovery.dns.answer import MAX_MESSAGE, Body, Prepared, pack
 from discovery.dns.cache import Cache
 from discovery.dns.counters import DnsCounters
+from discovery.dns.options import Options
 from discovery.dns.records import RR, Answer
 from discovery.dns.source import Path, Source
 from discovery.dns.synthesis import Settings, synthesize
@@ -45,6 +46,7 @@ class Responder:
         udp: bool,
         raw_bytes: int,
         prepared: Cache[tuple[bytes, int], Prepared],
+        options: Options,
     ) -> None:
         self._source = source
         self._settings = settings
@@ -53,12 +55,13 @@ class Responder:
         self._udp = udp
         self._raw: Cache[bytes, Body] = Cache(raw_bytes)
         self._prepared = prepared
+        self._options = options
         self._told: set[bytes] = set()  # names that max_matched cut, as told in the log
 
-    def respond(self, packet: bytes) -> bytes | Deferred | None:
+    def respond(self, packet: bytes, client: str = "") -> bytes | Deferred | None:
         """The whole answer, at most 65,535 bytes and over UDP never over the client's size; None: no answer.
 
-        Deferred: other servers must be asked first.
+        Deferred: other servers must be asked first. `client` is the address that it came from.
         """
         key = packet[2:]
         entry = self._raw.entries.get(key)
@@ -71,6 +74,7 @@ class Responder:
         if query is None:
             self._counters.dropped += 1
             return None
+        query.client = client
         body: Body | Deferred
         try:
             body = self._answer(query, key)
@@ -114,6 +118,12 @@ class Responder:
         if query.rcode:
             counters.malformed += query.rcode == wire.FORMERR
             prepared = bare(query.rcode)
+        elif not query.question:  # only a cookie, which it gets (RFC 7873 section 5.4)
+            assert query.edns is not None
+            query.rcode = (
+                wire.BADCOOKIE if self._options.is_bad(query.edns.cookie, query.client) else wire.NOERROR
+            )
+            prepared = bare(query.rcode)
         elif query.qclass != wire.IN:
             prepared = Prepared(self._chaos(query), wire.path_of(query.name))
         elif not source.ready:
@@ -130,6 +140,8 @@ class Responder:
                 prepared = self._prepare(query, epoch)
             if self._settings.recursive and (prepared.outside or prepared.wanted):
                 return Deferred(query, prepared)
+            if prepared.outside and prepared.rcode == wire.REFUSED:
+                extended_error = wire.EDE_NOT_AUTHORITATIVE
         body = self.pack(query, prepared, extended_error)
         if cacheable and _repeats(query):
             self._raw.put(key, body, prepared.stamps, epoch, len(key) + body.size)
@@ -162,6 +174,8 @@ class Responder:
         if query.edns is None:
             return b""
         options = b"" if extended_error is None else wire.encode_extended_error(extended_error)
+        if query.edns.options and rcode != wire.FORMERR:  # they may be what is malformed
+            options += self._options.answer(query.edns.options, query.client)
         return wire.encode_opt(self._settings.payload_size, query.edns.do, rcode, options)
 
     def limit(self, query: wire.Query) -> int:

@@ -1,7 +1,8 @@
 """The DNS server of one process: responders, forwarding and listeners put together.
 
 Owns which parts share what: one prepared cache for UDP and TCP, raw caches apart, one forwarder for both. It is given
-bound sockets and ends them; it reads no configuration and knows nothing of where the services come from.
+bound sockets and ends them; `cookies` wants secrets before it gives any. It reads no configuration and knows nothing of
+where the services come from.
 """
 
 from __future__ import annotations
@@ -15,9 +16,11 @@ from contextlib import AsyncExitStack
 
 from discovery.dns.answer import Prepared
 from discovery.dns.cache import Cache
+from discovery.dns.cookies import Cookies
 from discovery.dns.counters import DnsCounters
 from discovery.dns.deferred import DeferredResponder
 from discovery.dns.forward import Forwarder, Routes
+from discovery.dns.options import Options
 from discovery.dns.responder import Responder
 from discovery.dns.source import Path, Source
 from discovery.dns.synthesis import Settings
@@ -42,6 +45,8 @@ class DnsServer:
         clock: Callable[[], float] = time.monotonic,
         draw: Callable[[], float] = random.random,
     ) -> None:
+        self.cookies = Cookies(time.time)
+        options = Options(settings.nsid, self.cookies)
         self._counters = counters
         self._clock = clock
         self._stack = AsyncExitStack()
@@ -51,7 +56,14 @@ class DnsServer:
         def responder(*, udp: bool) -> Responder:
             raw_bytes = int(cache_bytes * (RAW_SHARE_UDP if udp else RAW_SHARE_TCP))
             return Responder(
-                source, settings, counters, draw=draw, udp=udp, raw_bytes=raw_bytes, prepared=prepared
+                source,
+                settings,
+                counters,
+                draw=draw,
+                udp=udp,
+                raw_bytes=raw_bytes,
+                prepared=prepared,
+                options=options,
             )
 
         self._udp, self._tcp = responder(udp=True), responder(udp=False)

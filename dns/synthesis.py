@@ -30,7 +30,7 @@ AT_APEX = frozenset((wire.A, wire.AAAA, wire.SRV, wire.TXT, wire.MX))  # answere
 
 class Settings(msgspec.Struct, frozen=True):
     """What answering is configured with. `chaos`: texts of class CH by lower-case name; empty switches them off.
-
+    `nsid`: what an answer says to those who ask who gave it (RFC 5001); empty: nothing.
     `recursive`: what lies outside the zones is asked of other servers (RA is set, and such questions are deferred).
     """
 
@@ -41,6 +41,7 @@ class Settings(msgspec.Struct, frozen=True):
     payload_size: int = 1232
     chaos: dict[bytes, bytes] = {}
     recursive: bool = False
+    nsid: bytes = b""
 
 
 def synthesize(

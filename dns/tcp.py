@@ -92,6 +92,7 @@ class _Connection(asyncio.Protocol):
         self._counters = counters
         self._clock = clock
         self._transport: asyncio.Transport | None = None
+        self._client = ""
         self._buffer = b""
         self._paused = False
         self._awaited = 0  # answers that other servers are asked for
@@ -101,9 +102,11 @@ class _Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         self._transport.set_write_buffer_limits(high=HIGH_WATER)
-        if len(self._connections) >= MAX_CONNECTIONS:
+        peer = transport.get_extra_info("peername")
+        if peer is None or len(self._connections) >= MAX_CONNECTIONS:  # None: reset before it was accepted
             self._transport.abort()
             return
+        self._client = str(peer[0])
         self._connections.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -158,7 +161,7 @@ class _Connection(asyncio.Protocol):
             if end > size:
                 break
             packet = buffer[at + 2 : end]
-            answer = respond(packet)
+            answer = respond(packet, self._client)
             at = end
             count += 1
             if isinstance(answer, Deferred):
@@ -195,11 +198,6 @@ class _Connection(asyncio.Protocol):
 
         self._awaited += 1
         self._deferred.start(deferred, self._client).add_done_callback(write)
-
-    @property
-    def _client(self) -> str:
-        assert self._transport is not None
-        return str(self._transport.get_extra_info("peername")[0])
 
     def _write(self, answers: list[bytes]) -> None:
         assert self._transport is not None

@@ -58,7 +58,7 @@ class UdpListener:
         try:
             for count in range(1, BATCH + 1):  # noqa: B007  # used below
                 packet, client = receive(MAX_QUERY)
-                answer = respond(packet)
+                answer = respond(packet, client[0])
                 if isinstance(answer, Deferred):
                     self._defer(answer, packet, client)
                     continue

@@ -19,12 +19,18 @@ IXFR, AXFR, MAILB, MAILA, ANY = 251, 252, 253, 254, 255
 IN, CH = 1, 3
 # Response codes.
 NOERROR, FORMERR, SERVFAIL, NXDOMAIN, NOTIMP, REFUSED, NOTAUTH, BADVERS = 0, 1, 2, 3, 4, 5, 9, 16
-BADKEY = 17  # in a TSIG record (RFC 8945 section 3)
+BADKEY, BADCOOKIE = 17, 23  # the first in a TSIG record (RFC 8945 section 3)
 # Header flags.
 QR, AA, TC, RD, RA, CD = 0x8000, 0x0400, 0x0200, 0x0100, 0x0080, 0x0010
 # Extended errors (RFC 8914).
-EDE_STALE_ANSWER, EDE_NOT_READY, EDE_PROHIBITED, EDE_NO_REACHABLE_AUTHORITY = 3, 14, 18, 22
-OPTION_COOKIE, OPTION_EDE = 10, 15
+EDE_STALE_ANSWER, EDE_NOT_READY, EDE_PROHIBITED, EDE_NOT_AUTHORITATIVE, EDE_NO_REACHABLE_AUTHORITY = (
+    3,
+    14,
+    18,
+    20,
+    22,
+)
+OPTION_NSID, OPTION_COOKIE, OPTION_EDE = 3, 10, 15
 
 HEADER_SIZE = 12
 MIN_PAYLOAD = 512  # RFC 1035 section 4.2.1; RFC 6891 section 6.2.3: lower values count as 512
@@ -40,23 +46,24 @@ class FormatError(ValueError):
 
 
 class Edns:
-    """What a query's OPT record says (RFC 6891)."""
+    """What a query's OPT record says (RFC 6891). `cookie`: the content of its first COOKIE option, b"" without."""
 
-    __slots__ = ("do", "options", "payload_size", "version")
+    __slots__ = ("cookie", "do", "options", "payload_size", "version")
 
     def __init__(self, payload_size: int, version: int, do: bool, options: bytes) -> None:
         self.payload_size = payload_size
         self.version = version
         self.do = do
         self.options = options
+        self.cookie = b""
 
 
 class Query:
     """A query as read. `rcode` other than NOERROR: refuse it with that. `name` is the question's name, A-Z folded,
     in wire form; `question` the question's bytes as they came (b"" when there was none to read). `tsig`: the TSIG
-    record to answer a signed query with."""
+    record to answer a signed query with. `client` is the address that it came from."""
 
-    __slots__ = ("edns", "flags", "id", "name", "qclass", "qtype", "question", "rcode", "tsig")
+    __slots__ = ("client", "edns", "flags", "id", "name", "qclass", "qtype", "question", "rcode", "tsig")
 
     def __init__(self, ident: int, flags: int) -> None:
         self.id = ident
@@ -68,6 +75,7 @@ class Query:
         self.qclass = 0
         self.edns: Edns | None = None
         self.tsig = b""
+        self.client = ""
 
     @property
     def opcode(self) -> int:
@@ -93,7 +101,11 @@ def parse(packet: bytes) -> Query | None:
     except FormatError:
         query.rcode = FORMERR
     if qdcount != 1:
-        query.rcode, query.question, query.name = FORMERR, b"", b"\0"  # RFC 9619
+        if (
+            qdcount or query.edns is None or not query.edns.cookie
+        ):  # nothing asked but a cookie: RFC 7873 section 5.4
+            query.rcode = FORMERR  # RFC 9619
+        query.question, query.name = b"", b"\0"
     if query.opcode:
         query.rcode = NOTIMP  # whatever stands behind the header (RFC 8906 section 3.1.4)
     elif query.rcode == NOERROR and query.edns is not None and query.edns.version:
@@ -142,7 +154,7 @@ def _read_records(packet: bytes, at: int, counts: Sequence[int], query: Query) -
                     raise FormatError("an OPT twice, misplaced, or with an owner name")
                 options = packet[at : at + length]
                 query.edns = Edns(rclass, ttl >> 16 & 255, bool(ttl & 0x8000), options)
-                _check_options(options)
+                query.edns.cookie = _first_cookie(options)
             elif rtype == TSIG:
                 if section != 2 or number != count or rclass != ANY or ttl:
                     raise FormatError("a TSIG that is not the last record, or not one in form")
@@ -169,17 +181,22 @@ def skip_name(packet: bytes, at: int) -> int:
     raise FormatError("a name runs over the end")
 
 
-def _check_options(options: bytes) -> None:
+def _first_cookie(options: bytes) -> bytes:
+    """b"" without one; others are ignored (RFC 7873 section 5.2). The options are checked to be whole."""
     at = 0
+    cookie = b""
     while at < len(options):
         if at + 4 > len(options):
             raise FormatError("an EDNS option is cut off")
         code, length = _TWO.unpack_from(options, at)
-        if code == OPTION_COOKIE and length != 8 and not 16 <= length <= 40:
-            raise FormatError("a cookie of a bad length")  # RFC 7873 section 5.2.2
+        if code == OPTION_COOKIE and not cookie:
+            if length != 8 and not 16 <= length <= 40:
+                raise FormatError("a cookie of a bad length")  # RFC 7873 section 5.2.2
+            cookie = options[at + 4 : at + 4 + length]
         at += 4 + length
     if at != len(options):
         raise FormatError("an EDNS option's length lies")
+    return cookie
 
 
 def _bad_key(owner: bytes, rdata: bytes, ident: int) -> bytes:

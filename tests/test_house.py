@@ -53,6 +53,8 @@ PURE = {
     "dns/synthesis.py",
     "dns/answer.py",
     "dns/cache.py",
+    "dns/cookies.py",
+    "dns/options.py",
     "dns/counters.py",
     "dns/responder.py",
     "dns/foreign.py",

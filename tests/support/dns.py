@@ -16,9 +16,11 @@ import dns.rrset
 from discovery import names
 from discovery.dns.answer import Prepared
 from discovery.dns.cache import Cache
+from discovery.dns.cookies import Cookies
 from discovery.dns.counters import DnsCounters
 from discovery.dns.deferred import DeferredResponder
 from discovery.dns.forward import Forwarder, Routes
+from discovery.dns.options import Options
 from discovery.dns.records import Node
 from discovery.dns.responder import Responder
 from discovery.dns.synthesis import Settings
@@ -64,6 +66,7 @@ class World:
         round_robin: bool = True,
         payload_size: int = 1232,
         chaos: dict[bytes, bytes] | None = None,
+        nsid: bytes = b"",
     ) -> None:
         zones = list(zones)
         self.view = View(
@@ -73,8 +76,16 @@ class World:
             grace_of=lambda path: grace,
         )
         self.settings = Settings(
-            Zones(zones), node, max_matched, round_robin, payload_size, {} if chaos is None else chaos
+            Zones(zones),
+            node,
+            max_matched,
+            round_robin,
+            payload_size,
+            {} if chaos is None else chaos,
+            nsid=nsid,
         )
+        self.wall = 1_800_000_000.0
+        self.cookies = Cookies(lambda: self.wall)
         self.revision = 1
         self.now = 0.0
         self.draw = draw
@@ -95,6 +106,7 @@ class World:
             udp=udp,
             raw_bytes=cache_bytes,
             prepared=prepared,
+            options=Options(self.settings.nsid, self.cookies),
         )
 
     def deferred(self, responder: Responder) -> DeferredResponder:
