@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import resource
 import signal
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 
 from aiohttp import web
 
-from discovery import logs, sockets
+from discovery import activation, logs, sockets
 from discovery.api.app import make_app, make_runner
 from discovery.api.parts import ApiParts
 from discovery.config import Loaded
@@ -100,6 +101,7 @@ class Node:
             cached=self.dns_server.is_kept,
             reload=self.reload,
         )
+        self.dns: list[tuple[str, int]] = []
         self.http: list[tuple[str, int]] = []
 
     async def start(self) -> None:
@@ -112,34 +114,28 @@ class Node:
 
     async def _start(self) -> None:
         config = self._loaded.config
-        dns_sockets = []
-        for text in config.dns.listen:
-            udp, tcp = sockets.bind_dns(text)
-            dns_sockets.append((self._closing(udp), self._closing(tcp)))
-        http_sockets = [self._closing(sockets.bind_tcp(text, "http.listen")) for text in config.http.listen]
+        bound = sockets.bind_all(config, activation.take(os.environ, os.getpid()))
+        for sock in (*bound.udp, *bound.tcp, *bound.http):
+            self._stack.callback(sock.close)
+        self.dns = [_address(sock) for sock in bound.tcp or bound.udp]
+        self.http = [_address(sock) for sock in bound.http]
         await self.store.start()
         self._stack.push_async_callback(self.store.close)
-        await self.dns_server.start(dns_sockets)
+        await self.dns_server.start(bound.udp, bound.tcp)
         self._stack.push_async_callback(self.dns_server.close)
         # Before HTTP here, so that it ends after HTTP, whose calls wait for the view.
         self._stack.push_async_callback(self.feed.close)
-        await self._serve(http_sockets)
+        await self._serve(bound.http)
         await self.feed.start()
         self.cookie_secrets.start()
         self._stack.push_async_callback(self.cookie_secrets.close)
 
-    def _closing(self, sock: socket.socket) -> socket.socket:
-        self._stack.callback(sock.close)
-        return sock
-
-    async def _serve(self, bound: list[socket.socket]) -> None:
+    async def _serve(self, bound: Sequence[socket.socket]) -> None:
         runner = make_runner(make_app(self.parts))
         await runner.setup()
         self._stack.push_async_callback(runner.cleanup)
         for sock in bound:
             await web.SockSite(runner, sock).start()
-            host, port = sock.getsockname()[:2]
-            self.http.append((str(host), int(port)))
 
     async def stop(self) -> None:
         self.parts.stopping = True
@@ -198,9 +194,9 @@ def _allow_open_files() -> None:
 
 def _announce(node: Node, loaded: Loaded, announce: Announce) -> None:
     zone = loaded.config.zones[0].name
-    host, port = node.dns_server.addresses[0]
+    host, port = node.dns[0]
     http = _text(node.http[0])
-    for address in node.dns_server.addresses:
+    for address in node.dns:
         announce(f"DNS   {_text(address)} (UDP, TCP)")
     for address in node.http:
         announce(f"HTTP  http://{_text(address)}")
@@ -213,6 +209,11 @@ def _announce(node: Node, loaded: Loaded, announce: Announce) -> None:
     announce(f"  dig @{host} -p {port} web.prod.{zone} SRV")
     announce("")
     announce("Ready; ^C stops.")
+
+
+def _address(sock: socket.socket) -> tuple[str, int]:
+    host, port = sock.getsockname()[:2]
+    return str(host), int(port)
 
 
 def _text(address: tuple[str, int]) -> str:

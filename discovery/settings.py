@@ -55,7 +55,12 @@ class ZoneConfig(Struct, frozen=True, kw_only=True):
 
 class DnsConfig(Struct, frozen=True, kw_only=True):
     listen: Annotated[
-        tuple[str, ...], Meta(min_length=1, description="Addresses to answer on, each over UDP and TCP.")
+        tuple[str, ...],
+        Meta(
+            min_length=1,
+            description="Addresses to answer on, each over UDP and TCP; 0.0.0.0 and [::]: all of the machine's. "
+            "Sockets that systemd hands over stand in for them, and those named `http` for `http.listen`.",
+        ),
     ] = ("127.0.0.1:1053",)
     workers: Annotated[
         int,

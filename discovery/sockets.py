@@ -1,34 +1,107 @@
 """Binding the sockets of a node.
 
 Owns turning `HOST:PORT` into bound sockets and turning what can go wrong into one line that says what to change. A port
-that another program has, a second node of ours too, is refused: UDP sockets are bound without SO_REUSEADDR, which
-would let two programs share a port unseen.
+that another program has, a second node of ours too, is refused: a socket is bound for itself first, for with
+SO_REUSEPORT two programs would share a port unseen. A UDP socket bound to a wildcard address answers from whatever
+address routing prefers, not from the one asked, so each local address gets a socket of its own; the wildcard's is
+left for addresses that come later or cannot be listed (all of 127.0.0.0/8), and costs more for each question.
 """
 
 from __future__ import annotations
 
 import errno
+import ipaddress
+import logging
 import socket
+from contextlib import ExitStack
 
-from discovery.config import parse_address
+import ifaddr
+
+from discovery.activation import Given
+from discovery.config import Config, parse_address
 from discovery.errors import ConfigError
+
+log = logging.getLogger(__name__)
 
 BACKLOG = 1024
 PORT_TRIES = 50  # for port 0: TCP gives a port that UDP may not have free
+MAX_OWN = 64  # local addresses with a socket of their own; further ones share the wildcard's
+# Linux, <linux/in.h> and <linux/in6.h>: never let a forged ICMP message make answers go out in small fragments.
+IP_MTU_DISCOVER, IP_PMTUDISC_OMIT, IPV6_MTU_DISCOVER, IPV6_PMTUDISC_OMIT = 10, 5, 23, 5
 
 
-def bind_dns(text: str) -> tuple[socket.socket, socket.socket]:
-    """(UDP, TCP) on the same address and port, non-blocking; TCP listens. Raises ConfigError."""
+def bind_all(config: Config, given: Given) -> Given:
+    """Every socket of the node, bound as configured where none of its kind is `given`. Raises ConfigError."""
+    with ExitStack() as stack:
+        udp, tcp, http = list(given.udp), list(given.tcp), list(given.http)
+        for sock in (*udp, *tcp, *http):
+            stack.callback(sock.close)
+        if not udp and not tcp:
+            for text in config.dns.listen:
+                several, one = bind_dns(text)
+                udp += several
+                tcp.append(one)
+                for sock in (*several, one):
+                    stack.callback(sock.close)
+        elif not udp or not tcp:
+            log.warning(
+                "DNS was given no %s socket: give both, as clients need both", "TCP" if udp else "UDP"
+            )
+        for sock in http:
+            if not config.http.open and not config.http.tokens and not _address(sock).is_loopback:
+                raise ConfigError(
+                    f"the HTTP socket on {_address(sock)} is not loopback, so anyone who reaches it could register; "
+                    "listen on loopback, or allow it with http.open: true",
+                    field="http.open",
+                )
+        if not http:
+            for text in config.http.listen:
+                http.append(bind_tcp(text, "http.listen"))
+                stack.callback(http[-1].close)
+        stack.pop_all()
+    return Given(udp=tuple(udp), tcp=tuple(tcp), http=tuple(http))
+
+
+def bind_dns(text: str) -> tuple[list[socket.socket], socket.socket]:
+    """(UDP, TCP) on the same address and port, non-blocking; TCP listens. Raises ConfigError.
+
+    There are several UDP sockets when the address is a wildcard; the last of them is the wildcard's own.
+    """
     host, port = parse_address(text)
     for _ in range(PORT_TRIES):
         tcp = bind_tcp(text, "dns.listen")
         try:
-            return _bind(host, tcp.getsockname()[1], socket.SOCK_DGRAM, "dns.listen", text), tcp
+            return bind_udp(host, tcp.getsockname()[1], "dns.listen", text), tcp
         except ConfigError:
             tcp.close()
             if port:
                 raise
     raise ConfigError(f"dns.listen: {text}: found no port that is free for both UDP and TCP; name one")
+
+
+def bind_udp(host: str, port: int, setting: str, text: str) -> list[socket.socket]:
+    """One socket; for a wildcard address one for each local address, and its own as the last. Raises ConfigError."""
+    alone = _bind(host, port, socket.SOCK_DGRAM, setting, text)
+    if not is_wildcard(alone):
+        return [alone]
+    family = alone.family
+    alone.close()  # nobody else has the port
+    local = interface_addresses(family)
+    if len(local) > MAX_OWN:
+        log.warning(
+            "%s: %s: this machine has %d addresses; %d have a socket of their own, the others share a slower one",
+            setting,
+            text,
+            len(local),
+            MAX_OWN,
+        )
+    bound: list[socket.socket] = []
+    with ExitStack() as stack:
+        for each in (*local[:MAX_OWN], host):
+            bound.append(_bind(each, port, socket.SOCK_DGRAM, setting, text, shared=True))
+            stack.callback(bound[-1].close)
+        stack.pop_all()
+    return bound
 
 
 def bind_tcp(text: str, setting: str) -> socket.socket:
@@ -41,6 +114,30 @@ def bind_tcp(text: str, setting: str) -> socket.socket:
         sock.close()
         raise _refused(error, setting, text, "TCP") from error
     return sock
+
+
+def is_wildcard(sock: socket.socket) -> bool:
+    return _address(sock).is_unspecified
+
+
+def _address(sock: socket.socket) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    return ipaddress.ip_address(sock.getsockname()[0])
+
+
+def interface_addresses(family: int) -> list[str]:
+    """The addresses of this machine's interfaces in the family, but those that hold on one link only."""
+    found = []
+    for adapter in ifaddr.get_adapters():
+        for each in adapter.ips:
+            text = each.ip if isinstance(each.ip, str) else each.ip[0]
+            address = ipaddress.ip_address(text)
+            if address.version == (6 if family == socket.AF_INET6 else 4) and not _is_on_one_link(address):
+                found.append(text)
+    return list(dict.fromkeys(found))
+
+
+def _is_on_one_link(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
+    return address.version == 6 and address.is_link_local
 
 
 def local_addresses() -> list[str]:
@@ -56,7 +153,10 @@ def local_addresses() -> list[str]:
     return found
 
 
-def _bind(host: str, port: int, kind: socket.SocketKind, setting: str, text: str) -> socket.socket:
+def _bind(
+    host: str, port: int, kind: socket.SocketKind, setting: str, text: str, *, shared: bool = False
+) -> socket.socket:
+    """`shared`: with SO_REUSEPORT, beside others of ours on the same port."""
     protocol = "UDP" if kind == socket.SOCK_DGRAM else "TCP"
     try:
         found = socket.getaddrinfo(host, port, type=kind, flags=socket.AI_PASSIVE | socket.AI_NUMERICSERV)
@@ -67,6 +167,12 @@ def _bind(host: str, port: int, kind: socket.SocketKind, setting: str, text: str
     try:
         if kind == socket.SOCK_STREAM:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        elif family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, IPV6_MTU_DISCOVER, IPV6_PMTUDISC_OMIT)
+        else:
+            sock.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_OMIT)
+        if shared:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         sock.setblocking(False)

@@ -13,6 +13,7 @@ import socket
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
+from ipaddress import ip_address
 
 from discovery.dns.answer import Prepared
 from discovery.dns.cache import Cache
@@ -26,6 +27,7 @@ from discovery.dns.source import Path, Source
 from discovery.dns.synthesis import Settings
 from discovery.dns.tcp import TcpListener
 from discovery.dns.udp import UdpListener
+from discovery.dns.wildcard import WildcardListener
 
 # Shares of the answer cache: most questions come over UDP, again and again with the same bytes.
 RAW_SHARE_UDP, RAW_SHARE_TCP, PREPARED_SHARE = 0.5, 0.2, 0.3
@@ -70,21 +72,23 @@ class DnsServer:
         self._deferred_udp, self._deferred_tcp = (
             DeferredResponder(each, self._forwarder, source, settings) for each in (self._udp, self._tcp)
         )
-        self.addresses: list[tuple[str, int]] = []
 
-    async def start(self, bound: Sequence[tuple[socket.socket, socket.socket]]) -> None:
-        """Answers on pairs of bound sockets, UDP and TCP, and takes them over."""
+    async def start(self, udp: Sequence[socket.socket], tcp: Sequence[socket.socket]) -> None:
+        """Answers on bound sockets, and takes them over."""
         loop = asyncio.get_running_loop()
         for closable in (self._forwarder, self._deferred_udp, self._deferred_tcp):
             self._stack.callback(closable.close)
-        for udp, tcp in bound:
-            udp_listener = UdpListener(udp, self._udp, self._deferred_udp, self._counters)
-            udp_listener.start(loop)
-            self._stack.callback(udp_listener.close, loop)
-            tcp_listener = TcpListener(tcp, self._tcp, self._deferred_tcp, self._counters, self._clock)
+        for sock in udp:
+            unbound = ip_address(sock.getsockname()[0]).is_unspecified
+            listener = (WildcardListener if unbound else UdpListener)(
+                sock, self._udp, self._deferred_udp, self._counters
+            )
+            listener.start(loop)
+            self._stack.callback(listener.close, loop)
+        for sock in tcp:
+            tcp_listener = TcpListener(sock, self._tcp, self._deferred_tcp, self._counters, self._clock)
             await tcp_listener.start()
             self._stack.push_async_callback(tcp_listener.close)
-            self.addresses.append(udp_listener.address)
 
     async def close(self) -> None:
         """Sends out what is answered, and ends."""

@@ -34,7 +34,7 @@ class UdpListener:
         self._responder = responder
         self._deferred = deferred
         self._counters = counters
-        _enlarge(sock)
+        enlarge(sock)
 
     @property
     def address(self) -> tuple[str, int]:
@@ -91,7 +91,7 @@ class UdpListener:
         self._deferred.start(deferred, client[0]).add_done_callback(send)
 
 
-def _enlarge(sock: socket.socket) -> None:
+def enlarge(sock: socket.socket) -> None:
     """A large receive buffer: beyond the system's limit where we may, else up to it."""
     try:
         sock.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, BUFFER)

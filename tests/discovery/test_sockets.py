@@ -6,12 +6,15 @@ import socket
 
 import pytest
 
+from discovery.activation import Given
+from discovery.config import Config
 from discovery.errors import ConfigError
-from discovery.sockets import bind_dns, bind_tcp, local_addresses
+from discovery.settings import HttpConfig
+from discovery.sockets import bind_all, bind_dns, bind_tcp, interface_addresses, local_addresses
 
 
 def test_udp_and_tcp_share_one_port() -> None:
-    udp, tcp = bind_dns("127.0.0.1:0")
+    (udp,), tcp = bind_dns("127.0.0.1:0")
     with udp, tcp:
         assert udp.getsockname() == tcp.getsockname()
         assert not udp.getblocking()
@@ -20,7 +23,7 @@ def test_udp_and_tcp_share_one_port() -> None:
 
 
 def test_ipv6_is_bound_for_itself() -> None:
-    udp, tcp = bind_dns("[::1]:0")
+    (udp,), tcp = bind_dns("[::1]:0")
     with udp, tcp:
         assert udp.getsockname()[0] == "::1"
         assert udp.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY) == 1
@@ -48,3 +51,76 @@ def test_an_address_of_another_machine_is_refused() -> None:
 def test_local_addresses_are_addresses() -> None:
     for text in local_addresses():
         socket.inet_pton(socket.AF_INET6 if ":" in text else socket.AF_INET, text)
+
+
+# ---------------------------------------------------------------- wildcard addresses
+
+
+@pytest.mark.parametrize(("host", "family"), [("0.0.0.0", socket.AF_INET), ("[::]", socket.AF_INET6)])
+def test_a_wildcard_is_a_socket_for_each_local_address_and_one_for_the_rest(host: str, family: int) -> None:
+    udp, tcp = bind_dns(f"{host}:0")
+    with tcp:
+        port = tcp.getsockname()[1]
+        bound = [sock.getsockname()[:2] for sock in udp]
+        for sock in udp:
+            sock.close()
+    loopback = "127.0.0.1" if family == socket.AF_INET else "::1"
+    assert loopback in interface_addresses(family)
+    assert bound == [(each, port) for each in (*interface_addresses(family), host.strip("[]"))]
+
+
+def test_a_port_that_another_has_on_one_address_is_refused_for_all() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        taken.bind(("127.0.0.1", 0))
+        text = f"0.0.0.0:{taken.getsockname()[1]}"
+        with pytest.raises(ConfigError, match=rf"{text} \(UDP\) is in use"):
+            bind_dns(text)
+
+
+def test_a_second_node_cannot_take_a_wildcards_port() -> None:
+    udp, tcp = bind_dns("0.0.0.0:0")
+    port = tcp.getsockname()[1]
+    tcp.close()
+    with pytest.raises(ConfigError, match=r"\(UDP\) is in use"):
+        bind_dns(f"0.0.0.0:{port}")
+    with pytest.raises(ConfigError, match=r"\(UDP\) is in use"):
+        bind_dns(f"127.0.0.1:{port}")
+    for sock in udp:
+        sock.close()
+
+
+def test_interface_addresses_leave_out_those_of_one_link() -> None:
+    assert not any(each.startswith("fe80") for each in interface_addresses(socket.AF_INET6))
+
+
+# ---------------------------------------------------------------- sockets that were given
+
+
+def listening(host: str) -> socket.socket:
+    return socket.create_server((host, 0))
+
+
+def test_sockets_that_were_given_stand_in_for_the_settings() -> None:
+    config = Config(http=HttpConfig(listen=("127.0.0.1:0",)))
+    udp, tcp = bind_dns("127.0.0.1:0")
+    bound = bind_all(config, Given(udp=tuple(udp), tcp=(tcp,)))
+    assert (bound.udp, bound.tcp) == (tuple(udp), (tcp,))
+    for sock in (*bound.udp, *bound.tcp, *bound.http):
+        assert sock.fileno() >= 0
+        sock.close()
+
+
+def test_an_http_socket_beyond_loopback_needs_the_same_leave_as_a_setting() -> None:
+    with listening("0.0.0.0") as given, pytest.raises(ConfigError, match=r"http\.open: true"):
+        bind_all(Config(), Given(http=(given,)))
+    assert given.fileno() < 0  # nothing is left open
+
+
+def test_dns_over_one_transport_alone_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    config = Config(http=HttpConfig(listen=("127.0.0.1:0",)))
+    bound = bind_all(config, Given(tcp=(listening("127.0.0.1"),)))
+    for sock in (*bound.tcp, *bound.http):
+        sock.close()
+    assert bound.udp == ()
+    assert "no UDP socket" in caplog.text

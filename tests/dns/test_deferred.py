@@ -45,12 +45,14 @@ def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
 class Running:
     """A server of ours and the upstream behind it."""
 
-    def __init__(self, world: World, server: DnsServer, behind: Upstream, clock: FakeClock) -> None:
+    def __init__(
+        self, world: World, server: DnsServer, behind: Upstream, clock: FakeClock, port: int
+    ) -> None:
         self.world = world
         self.server = server
         self.behind = behind
         self.clock = clock
-        self.port = server.addresses[0][1]
+        self.port = port
         self._writers: list[asyncio.StreamWriter] = []
 
     async def ask(
@@ -111,9 +113,9 @@ async def serving(
             world.view, settings, where, world.counters, cache_bytes=1 << 20, clock=clock, draw=lambda: 0.0
         )
         tcp, udp = both_sockets()
-        await server.start([(udp, tcp)])
+        await server.start([udp], [tcp])
         stack.push_async_callback(server.close)
-        running = Running(world, server, behind, clock)
+        running = Running(world, server, behind, clock, tcp.getsockname()[1])
         stack.callback(running.disconnect)
         yield running
 
