@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 # Debian packages that pip does not have, and a program of each: what the tests drive, and what `bench` adds.
 TEST_PACKAGES := dnsutils:dig dnsperf:dnsperf strace:strace
-BENCH_PACKAGES := dnsperf:dnsperf nsd:nsd etcd-server:etcd
+BENCH_PACKAGES := nsd:nsd knot:knotd dnsmasq-base:dnsmasq gcc:cc libc6-dev:cc etcd-server:etcd
 
 # Installs the packages whose program is missing; without the right to, says which and stops.
 define install
@@ -18,7 +18,7 @@ elif [ -n "$$missing" ]; then \
 fi
 endef
 
-.PHONY: run test check bench fuzz format clean
+.PHONY: run test check bench bench-dns fuzz format clean
 
 run: $(VENV)/.installed          ## start a node with the embedded store, and say what to try next
 	@$(BIN)/discovery serve
@@ -34,9 +34,11 @@ check: $(VENV)/.installed-dev    ## format, lint, types and the fast tests
 	$(BIN)/mypy tests
 	$(BIN)/pytest -q -m "not slow and not cluster and not e2e"
 
-bench: $(VENV)/.installed-dev    ## queries per CPU second beside NSD's, and durable writes per second beside etcd's
+bench-dns: $(VENV)/.installed-dev    ## queries per CPU second beside NSD's and Knot's (SCENARIOS="hits tcp" for some of it)
 	@$(call install,$(BENCH_PACKAGES))
-	$(BIN)/python -m tests.bench.bench_dns
+	$(BIN)/python -m tests.bench.bench_dns $(SCENARIOS)
+
+bench: bench-dns                 ## that, and durable writes per second beside etcd's
 	$(BIN)/python -m tests.bench.bench_store
 
 fuzz: $(VENV)/.installed-dev     ## mutated packets for a minute (FUZZ_SECONDS=3600 for an hour)

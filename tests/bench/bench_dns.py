@@ -1,215 +1,418 @@
-"""Queries per CPU second over UDP, beside NSD with the same records, in the same run.
+"""How fast DNS is answered, beside NSD, Knot and dnsmasq with the same records, all in one run.
 
-1,000 services of 10 instances each are registered over HTTP with a running node; NSD gets the same records as a zone
-file. dnsperf (Debian) asks both the same questions from the other core: addresses of all instances, SRV and A of all
-services, and names that do not exist. Counted is the CPU time of the server's process, user and system, so that a
-noisy machine does not show. A last run asks at a fixed rate and tells how many questions were lost.
+    python -m tests.bench.bench_dns [SCENARIO ...]
+
+The client (sender.c) runs on one core, each server on the other, one server at a time. Counted is the CPU time of the
+server's process, user and system, so that a busy neighbour shows little. Every figure is the best of ROUNDS short
+rounds, in which the servers take turns. With no scenario named all run and `RESULTS.md` is written anew.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
+import platform
 import re
-import shutil
-import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from importlib.util import find_spec
 from pathlib import Path
+from typing import NamedTuple
 
-import aiohttp
+from discovery import __version__
+from discovery.kv.contract import Lease, Put
+from discovery.kv.embedded import EmbeddedStore
+from discovery.transfer import import_items
+from tests.bench.peers import ZONE, Instance, Server, dnsmasq, knot, nsd, zone_file
+from tests.bench.sender import Counted, Sender, write_questions
+from tests.support.node import RunningNode, running_node
 
-from tests.support.node import running_node, wait_for
-
-SERVICES, EACH = 1000, 10
-SECONDS = 8
+SERVICES, EACH = 1000, 3
+SECONDS = 3.0  # a round
 ROUNDS = 3
-RATE = 50_000
-ZONE = "discovery.internal."
+WINDOW = 256  # questions under way
+HOT = 2000  # names asked of the large nodes
+BIG = 10_000  # instances of the one big name
+CHANGES = 1000  # a second
+PACE = 20_000  # questions a second while latency is measured
+RESULTS = Path(__file__).with_name("RESULTS.md")
+SERVER_CORE, CLIENT_CORE = min(os.sched_getaffinity(0)), max(os.sched_getaffinity(0))
+PURE = ("-c", "import sys; sys.modules['discovery.dns._fast'] = None; from discovery.cli import main; main()")
+"""Python's arguments that start the program as it is without its compiled part."""
 
 
-def instances() -> Iterator[tuple[str, str, str]]:
-    for service in range(SERVICES):
-        for number in range(EACH):
-            yield f"web{service}.prod", f"i{number}", f"10.{service >> 8}.{service & 255}.{number}"
+def instances(services: int = SERVICES, each: int = EACH) -> Iterator[Instance]:
+    for service in range(services):
+        for number in range(each):
+            at = service * each + number
+            host = f"10.{at >> 16}.{at >> 8 & 255}.{at & 255}"
+            yield Instance(f"web{service}.prod", f"i{number}", host)
 
 
-async def register(url: str) -> float:
-    """Registers all over HTTP; the seconds it took."""
-    begin = time.monotonic()
-    waiting = list(instances())
-    async with aiohttp.ClientSession(url) as session:
-
-        async def worker() -> None:
-            while waiting:
-                service, instance, host = waiting.pop()
-                body = {"host": host, "port": 8080, "lease_ttl": 3600}
-                async with session.put(f"/v1/services/{service}/{instance}", json=body) as response:
-                    assert response.status == 201, await response.text()
-
-        await asyncio.gather(*(worker() for _ in range(64)))
-    return time.monotonic() - begin
+def compiled() -> bool:
+    """Whether the program has its compiled part here."""
+    return find_spec("discovery.dns._fast") is not None
 
 
-def zone_file() -> str:
-    lines = [
-        f"$ORIGIN {ZONE}",
-        "$TTL 5",
-        "@ SOA ns.dns hostmaster 1 3600 600 604800 2",
-        "@ NS ns.dns",
-        "ns.dns A 192.0.2.1",
-    ]
-    for service, instance, host in instances():
-        lines += [
-            f"{service} SRV 10 10 8080 {instance}.{service}",
-            f"{service} A {host}",
-            f"{instance}.{service} A {host}",
-            f"{instance}.{service} SRV 10 100 8080 {instance}.{service}",
-        ]
-    return "\n".join(lines) + "\n"
+# ---------------------------------------------------------------- nodes
 
 
-def questions() -> str:
-    lines = [f"{instance}.{service}.{ZONE} A" for service, instance, _ in instances()]
-    for service in range(SERVICES):
-        lines += [
-            f"web{service}.prod.{ZONE} SRV",
-            f"web{service}.prod.{ZONE} A",
-            f"no{service}.prod.{ZONE} A",
-        ]
-    return "\n".join(lines) + "\n"
+async def fill(store: Path, wanted: Iterator[Instance]) -> None:
+    """Writes the instances as registration does: each under a lease of its own."""
+    opened = EmbeddedStore(store)
+    await opened.start()
+    try:
+
+        def items() -> Iterator[Lease | Put]:
+            for number, (service, label, host) in enumerate(wanted, 1):
+                key = "/skydns/" + "/".join(reversed(f"{label}.{service}.{ZONE[:-1]}".split(".")))
+                yield Lease(number, 86400)
+                value = f'{{"host":"{host}","port":8080,"lease_ttl":86400,"own_lease":true}}'
+                yield Put(key.encode(), value.encode(), number)
+
+        await import_items(opened, items(), overwrite=False, progress=lambda done: None)
+    finally:
+        await opened.close()
 
 
 @contextmanager
-def nsd(directory: Path) -> Iterator[tuple[int, int]]:
-    """(port, pid of the process that answers)."""
-    program = shutil.which("nsd", path=os.environ["PATH"] + ":/usr/sbin")
-    if program is None:
-        sys.exit("nsd is missing: apt-get install nsd (make bench does it as root)")
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        sock.bind(("127.0.0.1", 0))
-        port = sock.getsockname()[1]
-    (directory / "zone").write_text(zone_file())
-    (directory / "nsd.conf").write_text(
-        f"""server:
-  ip-address: 127.0.0.1@{port}
-  server-count: 1
-  username: ""
-  chroot: ""
-  zonesdir: "{directory}"
-  zonelistfile: "{directory}/zones.list"
-  xfrdfile: "{directory}/xfrd.state"
-  xfrdir: "{directory}"
-  pidfile: "{directory}/nsd.pid"
-  logfile: "{directory}/nsd.log"
-  rrl-ratelimit: 0
-remote-control:
-  control-enable: no
-zone:
-  name: {ZONE}
-  zonefile: zone
-"""
-    )
-    process = subprocess.Popen([program, "-d", "-c", directory / "nsd.conf"], stderr=subprocess.DEVNULL)
-    try:
-        wait_for(lambda: answers(port), 20, "NSD answers")
-        yield port, process.pid
-    finally:
-        process.terminate()
-        process.wait()
+def node(store: Path, *settings: str, pure: bool = True) -> Iterator[RunningNode]:
+    command = (sys.executable, *PURE) if pure else (sys.executable, "-m", "discovery")
+    with running_node(store, settings, command=command) as running:
+        pin(running.process.pid, SERVER_CORE)
+        yield running
 
 
-def answers(port: int) -> bool:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        sock.settimeout(0.2)
-        sock.connect(("127.0.0.1", port))
-        try:
-            sock.send(b"\1\2\0\0\0\1\0\0\0\0\0\0\x09discovery\x08internal\0\0\6\0\1")
-            return sock.recv(512)[3] & 15 == 0
-        except OSError:
-            return False
-
-
-def family(pid: int) -> list[int]:
-    """The process and all below it."""
-    found = [pid]
-    for each in found:
-        for task in Path(f"/proc/{each}/task").iterdir():
-            found += [int(child) for child in (task / "children").read_text().split()]
-    return found
+def tasks(pid: int) -> Iterator[Path]:
+    """The threads of a process and of all below it."""
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        yield task
+        for child in (task / "children").read_text().split():
+            yield from tasks(int(child))
 
 
 def cpu_seconds(pid: int) -> float:
-    ticks = 0
-    for each in family(pid):
-        fields = Path(f"/proc/{each}/stat").read_text().rpartition(")")[2].split()
-        ticks += int(fields[11]) + int(fields[12])
-    return ticks / os.sysconf("SC_CLK_TCK")
+    return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks(pid)) / 1e9
 
 
 def pin(pid: int, core: int) -> None:
-    for each in family(pid):
-        for task in Path(f"/proc/{each}/task").iterdir():
-            os.sched_setaffinity(int(task.name), {core})
+    for task in tasks(pid):
+        os.sched_setaffinity(int(task.name), {core})
 
 
-def dnsperf(port: int, file: Path, seconds: int, *extra: str) -> tuple[int, int, float]:
-    """(questions answered, lost, answers a second)."""
-    command = [
-        "dnsperf",
-        "-s",
-        "127.0.0.1",
-        "-p",
-        str(port),
-        "-d",
-        str(file),
-        "-l",
-        str(seconds),
-        "-e",
-        *extra,
-    ]
-    core = max(os.sched_getaffinity(0))
-    done = subprocess.run(["taskset", "-c", str(core), *command], capture_output=True, text=True, check=True)
-    completed, lost, rate = (
-        re.findall(rf"{label}: +([\d.]+)", done.stdout)[0]
-        for label in ("Queries completed", "Queries lost", "Queries per second")
-    )
-    return int(completed), int(lost), float(rate)
+def memory_mib(pid: int) -> float:
+    """What the process holds (RSS)."""
+    return int(re.findall(r"VmRSS:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())[0]) / 1024
 
 
-def main() -> None:
-    core = min(os.sched_getaffinity(0))
-    with tempfile.TemporaryDirectory() as name:
-        directory = Path(name)
-        (directory / "nsd").mkdir()
-        (directory / "questions").write_text(questions())
-        with running_node(directory / "store") as node, nsd(directory / "nsd") as (nsd_port, nsd_pid):
-            seconds = asyncio.run(register(node.url))
-            print(f"{SERVICES * EACH} instances registered over HTTP in {seconds:.1f} s")
-            servers = {"discovery": (node.dns_port, node.process.pid), "nsd": (nsd_port, nsd_pid)}
-            print(f"{'':12}{'answers':>10}{'lost':>7}{'/s wall':>10}{'CPU s':>8}{'/CPU s':>10}")
-            best: dict[str, float] = dict.fromkeys(servers, 0.0)
-            for port, pid in servers.values():
-                pin(pid, core)
-                dnsperf(port, directory / "questions", 2)
-            for _ in range(ROUNDS):
-                for server, (port, pid) in servers.items():
-                    before = cpu_seconds(pid)
-                    count, lost, rate = dnsperf(port, directory / "questions", SECONDS)
-                    spent = cpu_seconds(pid) - before
-                    best[server] = max(best[server], count / spent)
-                    print(f"{server:12}{count:10}{lost:7}{rate:10.0f}{spent:8.2f}{count / spent:10.0f}")
-            print(f"ratio of the best, discovery / nsd: {best['discovery'] / best['nsd']:.2f}")
-            for server, (port, _) in servers.items():
-                count, lost, rate = dnsperf(port, directory / "questions", SECONDS, "-Q", str(RATE))
-                reached = (
-                    "" if rate > 0.98 * RATE else "   NOT REACHED: the client or the machine was too slow"
+# ---------------------------------------------------------------- measuring
+
+
+class Rate(NamedTuple):
+    """The best round."""
+
+    per_cpu_second: float
+    counted: Counted
+
+
+class Bench:
+    """The servers of one run, and the rows for RESULTS.md."""
+
+    def __init__(self, directory: Path, stack: ExitStack) -> None:
+        self.directory = directory
+        self.sender = Sender(directory, CLIENT_CORE)
+        self.rows: list[tuple[str, str, str, str]] = []
+        self._stack = stack
+        self._servers: dict[str, Server] = {}
+
+    def questions(self, name: str, wanted: Iterator[tuple[str, str]]) -> Path:
+        return write_questions(self.directory / f"{name}.questions", wanted)
+
+    def server(self, name: str) -> Server:
+        """Started when it is first asked for."""
+        if name not in self._servers:
+            directory = self.directory / name.replace(" ", "-")
+            directory.mkdir()
+            started: Server
+            if name == "nsd":
+                started = self._stack.enter_context(nsd(directory, zone_file(instances(), EACH)))
+            elif name == "knot":
+                started = self._stack.enter_context(knot(directory, zone_file(instances(), EACH)))
+            elif name == "dnsmasq":
+                started = self._stack.enter_context(dnsmasq(directory, instances()))
+            else:
+                settings = ("dns.answer_cache_bytes=0",) if name.startswith("uncached") else ()
+                asyncio.run(fill(directory / "store", instances()))
+                entered = node(directory / "store", *settings, pure=name.endswith("python"))
+                running = self._stack.enter_context(entered)
+                started = Server(name, running.dns_port, running.process.pid)
+            pin(started.pid, SERVER_CORE)
+            self._servers[name] = started
+        return self._servers[name]
+
+    def rates(
+        self,
+        servers: Sequence[Server],
+        questions: Path,
+        *,
+        mode: str = "udp",
+        number: int = WINDOW,
+        flags: str = "-",
+        seconds: float = SECONDS,
+    ) -> dict[str, Rate]:
+        best: dict[str, Rate] = {}
+        for server in servers:  # warm
+            self.sender.run(mode, server.port, questions, 1.0, number, flags)
+        for _ in range(ROUNDS):
+            for server in servers:
+                before = cpu_seconds(server.pid)
+                counted = self.sender.run(mode, server.port, questions, seconds, number, flags)
+                rate = Rate(counted.answered / (cpu_seconds(server.pid) - before), counted)
+                print(
+                    f"    {server.name:18}{rate.per_cpu_second:10.0f} a CPU second, {counted.answered / seconds:10.0f} "
+                    f"a second, {counted.bad} bad, {counted.lost} lost, p50 {counted.p50_us:.0f} us, "
+                    f"p99 {counted.p99_us:.0f} us",
+                    flush=True,
                 )
-                print(f"{server:12}{count:10}{lost:7}{rate:10.0f}   at {RATE} a second{reached}")
+                if server.name not in best or rate.per_cpu_second > best[server.name].per_cpu_second:
+                    best[server.name] = rate
+        return best
+
+    def row(self, what: str, figure: str, beside: str = "", wanted: str = "") -> None:
+        self.rows.append((what, figure, beside, wanted))
+        print(f"{what}: {figure}  {beside}  {wanted}", flush=True)
+
+    def compare(self, what: str, best: dict[str, Rate], peer: str, wanted: dict[str, str]) -> None:
+        """A row for each server, with its ratio to the peer."""
+        for name, rate in best.items():
+            ratio = rate.per_cpu_second / best[peer].per_cpu_second
+            beside = "" if name == peer else f"{ratio:.2f} of {peer}"
+            self.row(f"{what}: {name}", f"{rate.per_cpu_second:,.0f}", beside, wanted.get(name, ""))
+
+
+def ours() -> list[str]:
+    return ["discovery python", *(["discovery compiled"] if compiled() else [])]
+
+
+def hot(services: int = SERVICES) -> Iterator[tuple[str, str]]:
+    for service in range(services):
+        yield f"web{service}.prod.{ZONE}", "SRV"
+        yield f"web{service}.prod.{ZONE}", "A"
+
+
+# ---------------------------------------------------------------- scenarios
+
+
+def hits(bench: Bench) -> None:
+    """1: kept answers, half SRV, half A; then with a random cookie and letter case in each."""
+    questions = bench.questions("hot", hot())
+    servers = [bench.server(name) for name in (*ours(), "knot", "nsd", "dnsmasq")]
+    best = bench.rates(servers, questions)
+    wanted = {"discovery python": "0.75 of knot", "discovery compiled": "1.0 of knot"}
+    bench.compare("1. UDP, SRV and A", best, "knot", wanted)
+    best = bench.rates([server for server in servers if server.name != "dnsmasq"], questions, flags="cx")
+    wanted = {"discovery python": "0.4 of knot", "discovery compiled": "0.9 of knot"}
+    bench.compare("1. the same with a random cookie and letter case", best, "knot", wanted)
+
+
+def single(bench: Bench) -> None:
+    """1: one question under way."""
+    questions = bench.questions("hot", hot())
+    servers = [bench.server(name) for name in (*ours(), "knot", "nsd")]
+    p50: dict[str, float] = {}
+    for _ in range(ROUNDS):
+        for server in servers:
+            counted = bench.sender.run("single", server.port, questions, 2.0, 1)
+            p50[server.name] = min(counted.p50_us, p50.get(server.name, 1e9))
+    for name, microseconds in p50.items():
+        beside = "" if name == "knot" else f"{microseconds / p50['knot']:.2f} of knot"
+        wanted = "at most 1.2 of knot" if name.startswith("discovery") else ""
+        bench.row(f"1. p50, one question under way: {name}", f"{microseconds:.1f} µs", beside, wanted)
+
+
+def churn(bench: Bench) -> None:
+    """2: the same while instances change over HTTP."""
+    questions = bench.questions("hot", hot())
+    for name in ours():
+        directory = bench.directory / f"churn {name}"
+        directory.mkdir()
+        asyncio.run(fill(directory / "store", instances()))
+        with node(directory / "store", pure=name.endswith("python")) as running:
+            server = Server(name, running.dns_port, running.process.pid)
+            quiet = bench.rates([server], questions)[name]
+            with changing(running) as changed:
+                pin(running.process.pid, SERVER_CORE)
+                begin, before = time.monotonic(), changed()
+                busy = bench.rates([server], questions)[name]
+                paced = bench.sender.run("paced", server.port, questions, 5.0, PACE)
+                changes = (changed() - before) / (time.monotonic() - begin)
+        ratio = busy.per_cpu_second / quiet.per_cpu_second
+        what = f"2. while {changes:.0f} instances a second change: {name}"
+        bench.row(what, f"{busy.per_cpu_second:,.0f}", f"{ratio:.2f} of its quiet figure", "0.7")
+        beside = f"{paced.lost} of {int(PACE * paced.seconds)} lost"
+        bench.row(
+            f"2. p99 then, at {PACE} questions a second: {name}",
+            f"{paced.p99_us / 1e3:.2f} ms",
+            beside,
+            "below 5 ms",
+        )
+
+
+@contextmanager
+def changing(running: RunningNode) -> Iterator[Callable[[], int]]:
+    """Changes the port of one instance after the other, CHANGES a second, over kept HTTP connections."""
+    stop = threading.Event()
+    done = [0]
+
+    async def worker(number: int, workers: int) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", running.http_port)
+        begin, sent = time.monotonic(), 0
+        while not stop.is_set():
+            at = (sent * workers + number) * 7919 % (SERVICES * EACH)
+            body = f'{{"host": "10.0.{at >> 8}.{at & 255}", "port": {1 + sent % 60000}, "lease_ttl": 86400}}'
+            target = f"/v1/services/web{at // EACH}.prod/i{at % EACH}"
+            head = f"PUT {target} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n"
+            writer.write((head + body).encode())
+            answer = await reader.readuntil(b"\r\n\r\n")
+            assert answer[9:12] in (b"200", b"201"), answer
+            await reader.readexactly(int(re.findall(rb"Content-Length: (\d+)", answer)[0]))
+            done[0] += 1
+            sent += 1
+            await asyncio.sleep(max(0.0, begin + sent * workers / CHANGES - time.monotonic()))
+        writer.close()
+
+    async def work() -> None:
+        await asyncio.gather(*(worker(number, 32) for number in range(32)))
+
+    def run() -> None:
+        os.sched_setaffinity(0, {CLIENT_CORE})
+        asyncio.run(work())
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield lambda: done[0]
+    finally:
+        stop.set()
+        thread.join()
+
+
+def misses(bench: Bench) -> None:
+    """3: names that do not exist, a new one each time; and answers made anew each time."""
+    questions = bench.questions(
+        "missing", ((f"xxxxxxxxxxxx.web{n}.prod.{ZONE}", "A") for n in range(SERVICES))
+    )
+    best = bench.rates([bench.server(name) for name in (*ours(), "knot")], questions, flags="m")
+    wanted = dict.fromkeys(ours(), "40,000")
+    bench.compare("3. random missing names", best, "knot", wanted)
+    questions = bench.questions("srv", ((f"web{n}.prod.{ZONE}", "SRV") for n in range(SERVICES)))
+    names = [name.replace("discovery", "uncached") for name in ours()]
+    best = bench.rates([bench.server(name) for name in (*names, "knot")], questions)
+    bench.compare("3. fresh SRV answers, cache off", best, "knot", dict.fromkeys(names, "20,000"))
+
+
+def big(bench: Bench) -> None:
+    """What the largest answers cost: a name for BIG instances, made anew each time."""
+    directory = bench.directory / "big"
+    directory.mkdir()
+    wanted = (each._replace(service="big", label=f"i{n}") for n, each in enumerate(instances(1, BIG)))
+    asyncio.run(fill(directory / "store", wanted))
+    with node(directory / "store", "dns.answer_cache_bytes=0") as running:
+        for rtype in ("SRV", "A"):
+            question = bench.questions(f"big{rtype}", iter([(f"big.{ZONE}", rtype)]))
+            before = cpu_seconds(running.process.pid)
+            counted = bench.sender.run("single", running.dns_port, question, 4.0, 1)
+            spent = cpu_seconds(running.process.pid) - before
+            each = spent / max(1, counted.answered + counted.bad) * 1e3
+            bench.row(f"one fresh {rtype} answer for {BIG:,} instances: discovery python", f"{each:.1f} ms")
+
+
+def tcp(bench: Bench) -> None:
+    """4: pipelined on kept connections."""
+    questions = bench.questions("hot", hot())
+    servers = [bench.server(name) for name in (*ours(), "knot", "nsd")]
+    best = bench.rates(servers, questions, mode="tcp", number=100)
+    bench.compare("4. TCP, pipelined", best, "knot", dict.fromkeys(ours(), "3 times knot"))
+
+
+def large(bench: Bench) -> None:
+    """5: many instances, the same hot names."""
+    questions = bench.questions("hot", hot(HOT // 2))
+    small = bench.rates([bench.server("discovery python")], questions)["discovery python"]
+    for count in (100_000, 1_000_000):
+        directory = bench.directory / f"large{count}"
+        directory.mkdir()
+        asyncio.run(fill(directory / "store", instances(count // 10, 10)))
+        begin = time.monotonic()
+        with node(directory / "store") as running:
+            ready = time.monotonic() - begin
+            server = Server(f"{count:,} instances", running.dns_port, running.process.pid)
+            idle = memory_mib(server.pid)
+            rate = bench.rates([server], questions)[server.name]
+            ratio = rate.per_cpu_second / small.per_cpu_second
+            what = f"5. {count:,} instances"
+            bench.row(what, f"{rate.per_cpu_second:,.0f}", f"{ratio:.2f} of the small one", "0.8")
+            wanted = "below 200 MiB" if count == 100_000 else ""
+            beside = f"{idle / count * 1024:.2f} KiB an instance"
+            bench.row(f"{what}: memory when ready", f"{idle:.0f} MiB", beside, wanted)
+            bench.row(f"{what}: time to ready", f"{ready:.1f} s")
+
+
+SCENARIOS = {each.__name__: each for each in (hits, single, churn, misses, big, tcp, large)}
+
+
+# ---------------------------------------------------------------- results
+
+
+def machine() -> list[str]:
+    """What the figures were measured on."""
+    model = re.findall(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
+    lines = [
+        f"CPU: {model[0] if model else platform.machine()}, {len(os.sched_getaffinity(0))} cores",
+        f"kernel: {platform.release()}",
+        f"Python {platform.python_version()}, discovery {__version__}",
+    ]
+    for command in (("nsd", "-v"), ("knotd", "-V"), ("dnsmasq", "-v")):
+        done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"PATH": PATH})
+        lines.append((done.stdout + done.stderr).splitlines()[0].partition("  Copyright")[0])
+    return lines
+
+
+PATH = os.environ["PATH"] + ":/usr/sbin"
+
+
+def write_results(rows: Sequence[tuple[str, str, str, str]]) -> None:
+    lines = [
+        "# What `make bench-dns` measured",
+        "",
+        "Queries per CPU second of the server (user and system) unless a unit says otherwise; client and server on",
+        f"a core each; {SERVICES:,} services of {EACH} instances. Written by `tests/bench/bench_dns.py` in one run.",
+        "",
+        *(f"- {line}" for line in machine()),
+        "",
+        "| what | figure | beside | wanted |",
+        "| --- | ---: | --- | --- |",
+        *(f"| {' | '.join(row)} |" for row in rows),
+    ]
+    RESULTS.write_text("\n".join(lines) + "\n")
+
+
+def main(arguments: Sequence[str] = tuple(sys.argv[1:])) -> None:
+    unknown = set(arguments) - set(SCENARIOS)
+    if unknown:
+        sys.exit(f"{', '.join(sorted(unknown))}: no such scenario; there are {', '.join(SCENARIOS)}")
+    with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
+        bench = Bench(Path(name), stack)
+        for scenario in arguments or SCENARIOS:
+            print(f"{scenario}:", flush=True)
+            SCENARIOS[scenario](bench)
+        if not arguments:
+            write_results(bench.rows)
 
 
 if __name__ == "__main__":
