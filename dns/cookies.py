@@ -10,8 +10,6 @@ since nothing is denied to a client without one.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import lru_cache
-from ipaddress import IPv6Address, ip_address
 from struct import Struct
 from typing import NamedTuple
 
@@ -22,6 +20,7 @@ from discovery.dns import wire
 CLIENT_COOKIE = 8  # bytes
 SERVER_COOKIE = 16  # bytes, as RFC 9018 section 4 lays them out
 SECRET = 16  # bytes
+MAPPED = bytes(10) + b"\xff\xff"  # RFC 4291 section 2.5.5.2
 PAST, FUTURE = 3600, 300  # seconds that a server cookie may differ from now (RFC 9018 section 4.3)
 
 STAGED = 600
@@ -71,7 +70,7 @@ class Cookies:
         self._secrets = tuple(secrets)
         self._until = 0.0
 
-    def option(self, client_cookie: bytes, client: str) -> bytes:
+    def option(self, client_cookie: bytes, client: bytes) -> bytes:
         """The whole COOKIE option for an answer: the client's own 8 bytes and a fresh server cookie.
 
         b"" without a secret, or for a client whose address is not known.
@@ -82,17 +81,17 @@ class Cookies:
         if not self._key or not client:
             return b""
         head = _HEAD.pack(1, int(now) & 0xFFFFFFFF)
-        hashed = siphash24(client_cookie + head + packed(client), key=self._key).digest()
+        hashed = siphash24(client_cookie + head + _unmapped(client), key=self._key).digest()
         return b"".join((_OPTION, client_cookie, head, hashed))
 
-    def is_valid(self, cookie: bytes, client: str) -> bool:
+    def is_valid(self, cookie: bytes, client: bytes) -> bool:
         """Whether `cookie`, an option's content, ends in a server cookie of ours, given to that address in time."""
         if len(cookie) != CLIENT_COOKIE + SERVER_COOKIE or cookie[8] != 1 or not client:
             return False
         age = (int(self._wall()) - int.from_bytes(cookie[12:16], "big") + (1 << 31)) % (1 << 32) - (1 << 31)
         if not -FUTURE <= age <= PAST:
             return False
-        said, hashed = cookie[16:], cookie[:16] + packed(client)
+        said, hashed = cookie[16:], cookie[:16] + _unmapped(client)
         return any(siphash24(hashed, key=secret.key).digest() == said for secret in self._secrets)
 
     def _choose(self, now: float) -> None:
@@ -104,9 +103,6 @@ class Cookies:
             self._key = secret.key
 
 
-@lru_cache(maxsize=16384)
-def packed(client: str) -> bytes:
-    """The 4 or 16 bytes of a client's address; of an IPv4 client on an IPv6 socket its 4."""
-    address = ip_address(client)
-    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
-    return (mapped or address).packed
+def _unmapped(client: bytes) -> bytes:
+    """Of an IPv4 client on an IPv6 socket the address that it has itself."""
+    return client[12:] if client.startswith(MAPPED) else client

@@ -19,7 +19,7 @@ class Options:
         self._nsid = wire.encode_option(wire.OPTION_NSID, nsid) if nsid else b""
         self._cookies = cookies
 
-    def answer(self, asked: bytes, client: str) -> bytes:
+    def answer(self, asked: bytes, client: bytes) -> bytes:
         """The options for the answer to a query with the options `asked` from the address `client`."""
         if asked.startswith(_COOKIE) and len(asked) == 4 + int.from_bytes(asked[2:4], "big"):
             return self._cookies.option(asked[4 : 4 + CLIENT_COOKIE], client)  # a cookie alone, as dig sends
@@ -38,6 +38,6 @@ class Options:
             at += length
         return b"".join(said.values())
 
-    def is_bad(self, cookie: bytes, client: str) -> bool:
+    def is_bad(self, cookie: bytes, client: bytes) -> bool:
         """Whether a COOKIE option's content has a server cookie, and that is not ours or too old."""
         return len(cookie) > CLIENT_COOKIE and not self._cookies.is_valid(cookie, client)

@@ -58,10 +58,10 @@ class Responder:
         self._options = options
         self._told: set[bytes] = set()  # names that max_matched cut, as told in the log
 
-    def respond(self, packet: bytes, client: str = "") -> bytes | Deferred | None:
+    def respond(self, packet: bytes, client: bytes = b"") -> bytes | Deferred | None:
         """The whole answer, at most 65,535 bytes and over UDP never over the client's size; None: no answer.
 
-        Deferred: other servers must be asked first. `client` is the address that it came from.
+        Deferred: other servers must be asked first. `client`: its address in 4 or 16 bytes, b"" where it is not known.
         """
         key = packet[2:]
         entry = self._raw.entries.get(key)

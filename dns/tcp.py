@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable
+from ipaddress import ip_address
 from typing import cast
 
 from discovery.dns import query_log
@@ -92,7 +93,7 @@ class _Connection(asyncio.Protocol):
         self._counters = counters
         self._clock = clock
         self._transport: asyncio.Transport | None = None
-        self._client = ""
+        self._client, self._address = "", b""
         self._buffer = b""
         self._paused = False
         self._awaited = 0  # answers that other servers are asked for
@@ -107,6 +108,7 @@ class _Connection(asyncio.Protocol):
             self._transport.abort()
             return
         self._client = str(peer[0])
+        self._address = ip_address(self._client.partition("%")[0]).packed
         self._connections.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -161,7 +163,7 @@ class _Connection(asyncio.Protocol):
             if end > size:
                 break
             packet = buffer[at + 2 : end]
-            answer = respond(packet, self._client)
+            answer = respond(packet, self._address)
             at = end
             count += 1
             if isinstance(answer, Deferred):

@@ -1,22 +1,23 @@
 """UDP: datagrams from a socket to the responder and back.
 
-Owns the sockets. A non-blocking socket on the event loop's reader, drained up to BATCH datagrams a wake-up: this
-costs a quarter of asyncio's datagram protocol, which maps a large buffer anew for each datagram. An answer that the
-kernel cannot take at once is dropped and counted, as UDP allows; nobody waits for a client.
+Owns the sockets. A non-blocking socket on the event loop's reader, a batch of datagrams a wake-up: this costs a fifth
+of asyncio's datagram protocol, which maps a large buffer anew for each datagram. An answer that the kernel cannot
+take at once is dropped and counted, as UDP allows; nobody waits for a client.
 """
 
 from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import Sequence
+from typing import cast
 
 from discovery.dns import query_log
+from discovery.dns.batch import Batch, Client
 from discovery.dns.counters import DnsCounters
 from discovery.dns.deferred import DeferredResponder
 from discovery.dns.responder import Deferred, Responder
 
-BATCH = 64  # datagrams a wake-up, so that HTTP and leases get their turn within a millisecond
-MAX_QUERY = 4096  # bytes; a longer one is cut and so malformed
 SO_RCVBUFFORCE = 33  # Linux, <asm-generic/socket.h>; the socket module has no name for it
 BUFFER = 4 << 20  # bytes in the kernel for bursts while the loop is busy elsewhere
 
@@ -34,6 +35,7 @@ class UdpListener:
         self._responder = responder
         self._deferred = deferred
         self._counters = counters
+        self._batch = Batch(sock)
         enlarge(sock)
 
     @property
@@ -51,31 +53,31 @@ class UdpListener:
         self._sock.close()
 
     def _drain(self) -> None:
-        receive, send = self._sock.recvfrom, self._sock.sendto
-        respond = self._responder.respond
-        logging = query_log.is_on()
-        count = 0
-        try:
-            for count in range(1, BATCH + 1):  # noqa: B007  # used below
-                packet, client = receive(MAX_QUERY)
-                answer = respond(packet, client[0])
-                if isinstance(answer, Deferred):
-                    self._defer(answer, packet, client)
-                    continue
-                if logging:
-                    query_log.write(packet, answer, "udp", client[0])
-                if answer is not None:
-                    try:
-                        send(answer, client)
-                    except OSError:  # a full buffer, an unreachable client, port 0: its loss alone
-                        self._counters.dropped += 1
-        except BlockingIOError:
-            count -= 1
-        except OSError:  # an ICMP error left on the socket by an earlier answer
-            count -= 1
-        self._counters.queries_udp += count
+        """Answers one batch; the loop calls again while there is more."""
+        packets = self._batch.receive()
+        self._counters.queries_udp += len(packets)
+        answers = list(map(self._responder.respond, packets, self._batch.clients(len(packets))))
+        if query_log.is_on():
+            self._log(packets, answers)
+        self._counters.dropped += self._batch.send(self._ready(packets, answers))
 
-    def _defer(self, deferred: Deferred, packet: bytes, client: tuple[str, int]) -> None:
+    def _ready(
+        self, packets: Sequence[bytes], answers: list[bytes | Deferred | None]
+    ) -> Sequence[bytes | None]:
+        """What can be sent now; the rest is when other servers have been asked."""
+        if Deferred in set(map(type, answers)):
+            for number, answer in enumerate(answers):
+                if isinstance(answer, Deferred):
+                    self._defer(answer, packets[number], self._batch.client(number))
+                    answers[number] = None
+        return cast(Sequence[bytes | None], answers)
+
+    def _log(self, packets: Sequence[bytes], answers: Sequence[bytes | Deferred | None]) -> None:
+        for number, answer in enumerate(answers):
+            if not isinstance(answer, Deferred):
+                query_log.write(packets[number], answer, "udp", self._batch.client(number)[0])
+
+    def _defer(self, deferred: Deferred, packet: bytes, client: Client) -> None:
         """Sends the answer when other servers have been asked."""
 
         def send(task: asyncio.Task[bytes]) -> None:

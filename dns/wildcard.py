@@ -12,10 +12,11 @@ import socket
 from struct import Struct
 
 from discovery.dns import query_log
+from discovery.dns.batch import MAX_DATAGRAM, SLOTS
 from discovery.dns.counters import DnsCounters
 from discovery.dns.deferred import DeferredResponder
 from discovery.dns.responder import Deferred, Responder
-from discovery.dns.udp import BATCH, MAX_QUERY, enlarge
+from discovery.dns.udp import enlarge
 
 # Linux, <linux/in.h> and <linux/ipv6.h>; the socket module has no names for the first two.
 IP_PKTINFO, IPV6_RECVPKTINFO, IPV6_PKTINFO = 8, 49, 50
@@ -54,10 +55,11 @@ class WildcardListener:
         logging = query_log.is_on()
         count = 0
         try:
-            for _ in range(BATCH):
-                packet, told, _, client = self._sock.recvmsg(MAX_QUERY, ROOM)
+            for _ in range(SLOTS):
+                packet, told, _, client = self._sock.recvmsg(MAX_DATAGRAM, ROOM)
                 count += 1
-                answer = self._responder.respond(packet, client[0])
+                address = socket.inet_pton(self._sock.family, client[0].partition("%")[0])
+                answer = self._responder.respond(packet, address)
                 if isinstance(answer, Deferred):
                     self._defer(answer, packet, told, client)
                     continue

@@ -61,7 +61,7 @@ class Edns:
 class Query:
     """A query as read. `rcode` other than NOERROR: refuse it with that. `name` is the question's name, A-Z folded,
     in wire form; `question` the question's bytes as they came (b"" when there was none to read). `tsig`: the TSIG
-    record to answer a signed query with. `client` is the address that it came from."""
+    record to answer a signed query with. `client`: the 4 or 16 bytes of the address it came from."""
 
     __slots__ = ("client", "edns", "flags", "id", "name", "qclass", "qtype", "question", "rcode", "tsig")
 
@@ -75,7 +75,7 @@ class Query:
         self.qclass = 0
         self.edns: Edns | None = None
         self.tsig = b""
-        self.client = ""
+        self.client = b""
 
     @property
     def opcode(self) -> int:

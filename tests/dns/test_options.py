@@ -11,7 +11,7 @@ from discovery.dns.cookies import Secret
 from tests.support.dns import World, query
 
 WEB: dict[str, object] = {"1.web": {"host": "10.0.0.1"}}
-CLIENT = "192.0.2.1"
+CLIENT = bytes((192, 0, 2, 1))
 NSID = dns.edns.GenericOption(dns.edns.OptionType.NSID, b"")
 
 
@@ -26,7 +26,7 @@ def cookie(content: bytes) -> dns.edns.GenericOption:
 
 
 def ask(
-    world: World, *options: dns.edns.Option, name: str = "web", client: str = CLIENT, empty: bool = False
+    world: World, *options: dns.edns.Option, name: str = "web", client: bytes = CLIENT, empty: bool = False
 ) -> dns.message.Message:
     message = query(name, "A")
     message.use_edns(0, 0, 1232, options=list(options))
@@ -116,7 +116,7 @@ def test_a_query_for_a_cookie_alone() -> None:
 def test_clients_are_told_apart_and_no_cookie_enters_the_raw_level() -> None:
     made = world()
     first = contents(ask(made, cookie(b"12345678")))
-    second = contents(ask(made, cookie(b"12345678"), client="192.0.2.2"))
+    second = contents(ask(made, cookie(b"12345678"), client=bytes((192, 0, 2, 2))))
     assert first != second
     made.wall += 5
     assert first != contents(ask(made, cookie(b"12345678")))

@@ -9,7 +9,8 @@ from contextlib import asynccontextmanager
 
 import dns.message
 
-from discovery.dns.udp import MAX_QUERY, UdpListener
+from discovery.dns.batch import MAX_DATAGRAM
+from discovery.dns.udp import UdpListener
 from tests.support.dns import World, query
 
 WEB = {"1.web": {"host": "10.0.0.1"}}
@@ -74,7 +75,7 @@ async def test_silence_for_what_must_not_be_answered_and_the_next_is() -> None:
 async def test_a_query_that_is_too_long_is_malformed() -> None:
     world = World(WEB)
     async with listening(world) as (_, client):
-        client.send(query("web", "A").to_wire() + bytes(MAX_QUERY))
+        client.send(query("web", "A").to_wire() + bytes(MAX_DATAGRAM))
         assert (await receive(client))[3] & 15 == 1
 
 
