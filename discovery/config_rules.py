@@ -44,7 +44,7 @@ def check(config: Config, origins: Mapping[str, str]) -> Config:
                     f"{text} is not loopback, so anyone who reaches it could register; "
                     "listen on loopback, or allow it with http.open: true",
                 )
-    _forward(config, origins)
+    _networks(config, origins)
     prefix = config.store.prefix
     if not re.fullmatch(r"(/[^/\s]+)+", prefix):
         complaint = f"expected parts that each follow a slash, such as /skydns; got {prefix!r}"
@@ -68,7 +68,7 @@ def check(config: Config, origins: Mapping[str, str]) -> Config:
     return config
 
 
-def _forward(config: Config, origins: Mapping[str, str]) -> None:
+def _networks(config: Config, origins: Mapping[str, str]) -> None:
     """Servers are addresses, for a name would have to be looked up by this very server; networks are networks."""
     listed = [("forward.upstreams", text) for text in config.forward.upstreams]
     listed += [("forward.zones", text) for servers in config.forward.zones.values() for text in servers]
@@ -84,11 +84,17 @@ def _forward(config: Config, origins: Mapping[str, str]) -> None:
             fail(origins["forward.zones"], "forward.zones", str(error))
         if not servers:
             fail(origins["forward.zones"], "forward.zones", f"{name} has no server; name one or leave it out")
-    for text in config.forward.allow:
-        try:
-            networks(text)
-        except ValueError as error:
-            fail(origins["forward.allow"], "forward.allow", str(error))
+    clients = (
+        ("forward.allow", config.forward.allow),
+        ("dns.allow", config.dns.allow),
+        ("dns.deny", config.dns.deny),
+    )
+    for key, texts in clients:
+        for text in texts:
+            try:
+                networks(text)
+            except ValueError as error:
+                fail(origins[key], key, str(error))
 
 
 def parse_server(text: str) -> tuple[str, int]:

@@ -10,11 +10,15 @@ import ipaddress
 import re
 from collections.abc import Callable, Sequence
 
+import msgspec
+
 from discovery import __version__, names
 from discovery.config import Config, parse_address
 from discovery.config_rules import networks, parse_server
+from discovery.dns.admission import Limits
 from discovery.dns.forward import Routes
 from discovery.dns.records import Node
+from discovery.dns.rrl import Rates
 from discovery.dns.synthesis import Settings
 from discovery.dns.upstream import Server
 from discovery.dns.zone import Zone, Zones
@@ -66,6 +70,17 @@ def routes(config: Config) -> Routes:
         ndots=forward.ndots,
         cache_bytes=forward.cache_bytes,
     )
+
+
+def limits(config: Config) -> Limits:
+    """Who may ask, and how often. Of `dns.workers` each gets its share of a rate."""
+    processes = max(1, config.dns.workers)
+    rates = [each / processes for each in msgspec.structs.astuple(config.dns.rrl)]
+    allow, deny = (
+        tuple(network for text in texts for network in networks(text))
+        for texts in (config.dns.allow, config.dns.deny)
+    )
+    return Limits(allow, deny, Rates(*rates))
 
 
 def zone_apexes(config: Config) -> list[Path]:

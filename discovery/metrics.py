@@ -127,6 +127,17 @@ class _Snapshot:
         yield _counter("discovery_dns_failures_total", "DNS questions that met a fault of ours.", dns.failed)
         yield _counter("discovery_dns_dropped_total", "DNS questions that got no answer.", dns.dropped)
         yield _counter("discovery_dns_malformed_total", "DNS questions that were damaged.", dns.malformed)
+        yield _counter(
+            "discovery_dns_not_permitted_total",
+            "DNS questions refused by dns.allow or dns.deny.",
+            dns.not_permitted,
+        )
+        limited = CounterMetricFamily(
+            "discovery_dns_rate_limited_total", "DNS answers over the rate of dns.rrl.", labels=["result"]
+        )
+        limited.add_metric(["cut"], dns.slipped)
+        limited.add_metric(["dropped"], dns.rate_limited)
+        yield limited
 
     def _view_and_feed(self, metrics: Metrics, view: View) -> Iterator[Metric]:
         yield _gauge("discovery_view_ready", "1 after the first full load.", view.ready)

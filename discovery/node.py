@@ -26,7 +26,7 @@ from discovery.api.parts import ApiParts
 from discovery.config import Loaded
 from discovery.cookie_secrets import CookieSecrets
 from discovery.dns.server import DnsServer
-from discovery.dns_settings import dns_settings, grace_of, reverse_apexes, routes, zone_apexes
+from discovery.dns_settings import dns_settings, grace_of, limits, reverse_apexes, routes, zone_apexes
 from discovery.errors import ConfigError
 from discovery.feed import Feed
 from discovery.kv.embedded import EmbeddedStore
@@ -71,6 +71,7 @@ class Node:
             routes(config),
             self.metrics.dns,
             cache_bytes=config.dns.answer_cache_bytes,
+            limits=limits(config),
         )
         guard = Guard(config.leases.guard, service_of) if config.leases.guard else None
         self.store = EmbeddedStore(Path(config.store.path), guard=guard)

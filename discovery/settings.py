@@ -53,6 +53,21 @@ class ZoneConfig(Struct, frozen=True, kw_only=True):
     ] = 60
 
 
+Rate = Annotated[int, Meta(ge=0, le=1_000_000)]
+
+
+class RrlConfig(Struct, frozen=True, kw_only=True):
+    answers: Annotated[
+        Rate, Meta(description="Answers with records a second to one network; 0: not limited.")
+    ] = 0
+    negatives: Annotated[
+        Rate, Meta(description="Answers a second that a name or type does not exist; 0: not limited.")
+    ] = 0
+    errors: Annotated[
+        Rate, Meta(description="Answers a second with any other response code; 0: not limited.")
+    ] = 0
+
+
 class DnsConfig(Struct, frozen=True, kw_only=True):
     listen: Annotated[
         tuple[str, ...],
@@ -88,13 +103,26 @@ class DnsConfig(Struct, frozen=True, kw_only=True):
         int, Meta(ge=1, le=1_000_000, description="The most services that one answer is made from.")
     ] = 10000
     rrl: Annotated[
-        dict[str, float],
-        Meta(extra=UNBUILT, description="Response rate limits; empty: off. Loopback is always exempt."),
-    ] = msgspec.field(default_factory=dict)
+        RrlConfig,
+        Meta(
+            description="Response rate limits over UDP, for each client network (/24 of IPv4, /56 of IPv6). Every "
+            "second answer over one is sent cut, so that a real client comes back over TCP; the others are not sent. "
+            "Loopback and clients with a valid cookie are exempt."
+        ),
+    ] = RrlConfig()
     allow: Annotated[
-        tuple[str, ...], Meta(extra=UNBUILT, description="Networks that may ask; empty: all may.")
+        tuple[str, ...],
+        Meta(
+            description="Clients that may ask: networks, `loopback`, `private`; others get REFUSED with extended "
+            "error 18. Empty: all may."
+        ),
     ] = ()
-    deny: Annotated[tuple[str, ...], Meta(extra=UNBUILT, description="Networks that may not ask.")] = ()
+    deny: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="Clients that may not ask, whatever `dns.allow` says; written and refused as there."
+        ),
+    ] = ()
     tls_listen: Annotated[
         tuple[str, ...], Meta(extra=UNBUILT, description="Addresses for DNS over TLS; empty: off.")
     ] = ()

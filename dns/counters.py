@@ -11,13 +11,15 @@ RCODES = 24
 
 
 class DnsCounters:
-    """`rcodes[n]` counts the responses with rcode n, the extended part included (BADVERS is 16).
+    """`rcodes[n]` counts the answers made with rcode n, the extended part included (BADVERS is 16).
 
     A question is a hit of the raw cache, else of the prepared one, else a miss. `dropped` got no answer at all;
     `cut`: answers made from `dns.max_matched` services while more matched, or cut at 64 KiB over TCP; `failed`:
     SERVFAIL for an error of ours.
     `forwarded`, `forward_failed`: exchanges with other servers that brought an answer or none;
     `forward_hits`: answers of theirs that were kept.
+    `not_permitted`: questions of clients that may not ask; `slipped`, `rate_limited`: answers over their network's rate
+    that were sent cut, or not sent.
     `malformed` are those that were answered FORMERR or could not be answered for being damaged.
     """
 
@@ -32,9 +34,12 @@ class DnsCounters:
         "hits_raw",
         "malformed",
         "misses",
+        "not_permitted",
         "queries_tcp",
         "queries_udp",
+        "rate_limited",
         "rcodes",
+        "slipped",
         "truncated",
     )
 
@@ -52,4 +57,7 @@ class DnsCounters:
         self.forward_hits = 0
         self.forwarded = 0
         self.malformed = 0
+        self.not_permitted = 0
+        self.slipped = 0
+        self.rate_limited = 0
         self.rcodes = [0] * RCODES

@@ -86,6 +86,26 @@ class Responder:
             return body
         return self.finish(query, body)
 
+    def refuse(self, packet: bytes, client: bytes) -> bytes | None:
+        """REFUSED with the extended error Prohibited; what is malformed gets its own answer."""
+        return self._briefly(packet, client, wire.REFUSED, wire.EDE_PROHIBITED)
+
+    def cut(self, packet: bytes, client: bytes) -> bytes | None:
+        """An answer without records, with TC set: the client is to come back over TCP."""
+        return self._briefly(packet, client, wire.NOERROR, None, wire.TC)
+
+    def _briefly(
+        self, packet: bytes, client: bytes, rcode: int, extended_error: int | None, flags: int = 0
+    ) -> bytes | None:
+        query = wire.parse(packet)
+        if query is None:
+            self._counters.dropped += 1
+            return None
+        query.client = client
+        prepared = bare(query.rcode or rcode)
+        prepared.flags |= flags
+        return self.finish(query, self.pack(query, prepared, extended_error))
+
     def is_prepared(self, path: Path, qtype: int) -> bool:
         """Whether the answer to that question is kept and holds."""
         key = (wire.encode_name(path), qtype)

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from ipaddress import ip_address
 
+from discovery.dns.admission import NO_LIMITS, Limits, admit
 from discovery.dns.answer import Prepared
 from discovery.dns.cache import Cache
 from discovery.dns.cookies import Cookies
@@ -44,6 +45,7 @@ class DnsServer:
         counters: DnsCounters,
         *,
         cache_bytes: int,
+        limits: Limits = NO_LIMITS,
         clock: Callable[[], float] = time.monotonic,
         draw: Callable[[], float] = random.random,
     ) -> None:
@@ -69,6 +71,10 @@ class DnsServer:
             )
 
         self._udp, self._tcp = responder(udp=True), responder(udp=False)
+        self._admitted_udp, self._admitted_tcp = (
+            admit(each, limits, self.cookies, counters, clock, udp=each is self._udp)
+            for each in (self._udp, self._tcp)
+        )
         self._deferred_udp, self._deferred_tcp = (
             DeferredResponder(each, self._forwarder, source, settings) for each in (self._udp, self._tcp)
         )
@@ -81,12 +87,14 @@ class DnsServer:
         for sock in udp:
             unbound = ip_address(sock.getsockname()[0]).is_unspecified
             listener = (WildcardListener if unbound else UdpListener)(
-                sock, self._udp, self._deferred_udp, self._counters
+                sock, self._admitted_udp, self._deferred_udp, self._counters
             )
             listener.start(loop)
             self._stack.callback(listener.close, loop)
         for sock in tcp:
-            tcp_listener = TcpListener(sock, self._tcp, self._deferred_tcp, self._counters, self._clock)
+            tcp_listener = TcpListener(
+                sock, self._admitted_tcp, self._deferred_tcp, self._counters, self._clock
+            )
             await tcp_listener.start()
             self._stack.push_async_callback(tcp_listener.close)
 

@@ -14,9 +14,10 @@ from ipaddress import ip_address
 from typing import cast
 
 from discovery.dns import query_log
+from discovery.dns.admission import Answering
 from discovery.dns.counters import DnsCounters
 from discovery.dns.deferred import DeferredResponder
-from discovery.dns.responder import Deferred, Responder
+from discovery.dns.responder import Deferred
 
 IDLE = 15.0  # seconds; RFC 7766 section 6.2.3 wants seconds, not minutes
 SWEEP = 1.0  # seconds between looks for idle connections
@@ -30,7 +31,7 @@ class TcpListener:
     def __init__(
         self,
         sock: socket.socket,
-        responder: Responder,
+        responder: Answering,
         deferred: DeferredResponder,
         counters: DnsCounters,
         clock: Callable[[], float],
@@ -82,7 +83,7 @@ class _Connection(asyncio.Protocol):
     def __init__(
         self,
         connections: set[_Connection],
-        responder: Responder,
+        responder: Answering,
         deferred: DeferredResponder,
         counters: DnsCounters,
         clock: Callable[[], float],

@@ -13,10 +13,11 @@ from collections.abc import Sequence
 from typing import cast
 
 from discovery.dns import query_log
+from discovery.dns.admission import Answering
 from discovery.dns.batch import Batch, Client
 from discovery.dns.counters import DnsCounters
 from discovery.dns.deferred import DeferredResponder
-from discovery.dns.responder import Deferred, Responder
+from discovery.dns.responder import Deferred
 
 SO_RCVBUFFORCE = 33  # Linux, <asm-generic/socket.h>; the socket module has no name for it
 BUFFER = 4 << 20  # bytes in the kernel for bursts while the loop is busy elsewhere
@@ -26,7 +27,7 @@ class UdpListener:
     def __init__(
         self,
         sock: socket.socket,
-        responder: Responder,
+        responder: Answering,
         deferred: DeferredResponder,
         counters: DnsCounters,
     ) -> None:

@@ -12,10 +12,11 @@ import socket
 from struct import Struct
 
 from discovery.dns import query_log
+from discovery.dns.admission import Answering
 from discovery.dns.batch import MAX_DATAGRAM, SLOTS
 from discovery.dns.counters import DnsCounters
 from discovery.dns.deferred import DeferredResponder
-from discovery.dns.responder import Deferred, Responder
+from discovery.dns.responder import Deferred
 from discovery.dns.udp import enlarge
 
 # Linux, <linux/in.h> and <linux/ipv6.h>; the socket module has no names for the first two.
@@ -29,7 +30,7 @@ Ancillary = list[tuple[int, int, bytes]]
 
 class WildcardListener:
     def __init__(
-        self, sock: socket.socket, responder: Responder, deferred: DeferredResponder, counters: DnsCounters
+        self, sock: socket.socket, responder: Answering, deferred: DeferredResponder, counters: DnsCounters
     ) -> None:
         """Takes over a bound, non-blocking datagram socket."""
         self._sock = sock

@@ -195,9 +195,6 @@ class TestUnbuilt:
         "sets",
         [
             "dns.workers=2",
-            "dns.rrl={responses: 5}",
-            "dns.allow=[10.0.0.0/8]",
-            "dns.deny=[10.0.0.0/8]",
             'dns.tls_listen=["127.0.0.1:853"]',
             "http.tokens=[sesame]",
             "http.tls.cert=a.pem",
@@ -348,6 +345,10 @@ class TestForward:
             ("forward.zones={example.com.: []}", "has no server"),
             ("forward.zones={'': ['192.0.2.1']}", "below the root"),
             ("forward.allow=[everybody]", "loopback or private"),
+            ("dns.allow=[everybody]", "dns.allow: expected a network"),
+            ("dns.deny=[10.0.0.1/8]", "dns.deny: expected a network"),
+            ("dns.rrl={responses: 5}", "dns.rrl.responses: unknown setting"),
+            ("dns.rrl.answers=-1", "a whole number from 0"),
         ],
     )
     def test_servers_and_networks_are_checked(self, folder: Path, sets: str, complaint: str) -> None:

@@ -7,8 +7,10 @@ import ipaddress
 import pytest
 
 from discovery import names
-from discovery.dns_settings import dns_settings, grace_of, node_addresses, node_label, reverse_apexes
-from discovery.settings import Config, DnsConfig, NodeConfig, ZoneConfig
+from discovery.dns.admission import NO_LIMITS
+from discovery.dns.rrl import Rates
+from discovery.dns_settings import dns_settings, grace_of, limits, node_addresses, node_label, reverse_apexes
+from discovery.settings import Config, DnsConfig, NodeConfig, RrlConfig, ZoneConfig
 
 
 def apex_texts(*networks: str) -> list[str]:
@@ -54,6 +56,14 @@ def test_the_node_is_never_reached_at_loopback_unless_nothing_else_is_there() ->
     assert of("0.0.0.0:53") == ["192.0.2.7", "2001:db8::7"]
     assert of("127.0.0.1:53") == ["127.0.0.1"]
     assert of("127.0.0.1:53", address="198.51.100.1") == ["198.51.100.1"]
+
+
+def test_limits_are_off_by_default_and_workers_share_a_rate() -> None:
+    assert limits(Config()) == NO_LIMITS
+    dns = DnsConfig(workers=4, allow=("loopback", "10.0.0.0/8"), rrl=RrlConfig(answers=100, errors=2))
+    made = limits(Config(dns=dns))
+    assert made.rates == Rates(25.0, 0.0, 0.5)
+    assert [str(network) for network in made.allow] == ["127.0.0.0/8", "::1/128", "10.0.0.0/8"]
 
 
 def test_a_host_name_becomes_a_label() -> None:

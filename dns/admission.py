@@ -1,0 +1,110 @@
+"""Whose questions are answered, and how often: what stands before a responder where the settings ask for it.
+
+Owns the order (who may ask, then the answer, then the rate of answers), both outside the caches, and what those get who
+are held back: REFUSED with extended error 18 for clients that may not ask, as BIND and NSD do it; a cut answer or
+silence for networks over their rate. Where neither is set up the responder stands alone, so that it costs nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from ipaddress import IPv4Network, IPv6Network
+from typing import Protocol
+
+import msgspec
+
+from discovery.dns import wire
+from discovery.dns.access import Access
+from discovery.dns.cookies import CLIENT_COOKIE, Cookies
+from discovery.dns.counters import DnsCounters
+from discovery.dns.responder import Deferred, Responder
+from discovery.dns.rrl import RateLimit, Rates, Verdict
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """Who may ask (`access.Access`), and answers a second to one network over UDP."""
+
+    allow: tuple[IPv4Network | IPv6Network, ...] = ()
+    deny: tuple[IPv4Network | IPv6Network, ...] = ()
+    rates: Rates = Rates()
+
+
+NO_LIMITS = Limits()
+
+
+class Answering(Protocol):
+    """What a listener asks: a responder, perhaps with something before it."""
+
+    def respond(self, packet: bytes, client: bytes = b"") -> bytes | Deferred | None: ...
+
+
+def admit(
+    responder: Responder,
+    limits: Limits,
+    cookies: Cookies,
+    counters: DnsCounters,
+    clock: Callable[[], float],
+    *,
+    udp: bool,
+) -> Answering:
+    """The responder with before it what the limits ask for."""
+    answering: Answering = responder
+    access = Access(limits.allow, limits.deny)
+    if not access.is_open:
+        answering = _Permitted(responder, access, counters)
+    rate_limit = RateLimit(limits.rates)
+    if udp and not rate_limit.is_off:  # over TCP an address cannot be forged
+        answering = _Limited(answering, responder, rate_limit, cookies, counters, clock)
+    return answering
+
+
+class _Permitted:
+    def __init__(self, responder: Responder, access: Access, counters: DnsCounters) -> None:
+        self._responder = responder
+        self._access = access
+        self._counters = counters
+
+    def respond(self, packet: bytes, client: bytes = b"") -> bytes | Deferred | None:
+        if self._access.permits(client):
+            return self._responder.respond(packet, client)
+        self._counters.not_permitted += 1
+        return self._responder.refuse(packet, client)
+
+
+class _Limited:
+    def __init__(
+        self,
+        answering: Answering,
+        responder: Responder,
+        rate_limit: RateLimit,
+        cookies: Cookies,
+        counters: DnsCounters,
+        clock: Callable[[], float],
+    ) -> None:
+        self._answering = answering
+        self._responder = responder
+        self._rate_limit = rate_limit
+        self._cookies = cookies
+        self._counters = counters
+        self._clock = clock
+
+    def respond(self, packet: bytes, client: bytes = b"") -> bytes | Deferred | None:
+        """An answer that waits for other servers is not limited: only clients of `forward.allow` get one."""
+        answer = self._answering.respond(packet, client)
+        if not isinstance(answer, bytes):
+            return answer
+        verdict = self._rate_limit.judge(answer, client, self._clock())
+        if verdict is Verdict.SEND or self._is_proven(packet, client):
+            return answer
+        if verdict is Verdict.CUT:
+            self._counters.slipped += 1
+            return self._responder.cut(packet, client)
+        self._counters.rate_limited += 1
+        return None
+
+    def _is_proven(self, packet: bytes, client: bytes) -> bool:
+        """Whether a cookie of ours shows that the client is where it sends from (RFC 7873 section 5.2.5)."""
+        query = wire.parse(packet)
+        if query is None or query.edns is None or len(query.edns.cookie) <= CLIENT_COOKIE:
+            return False
+        return self._cookies.is_valid(query.edns.cookie, client)
