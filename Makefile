@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 # Debian packages that pip does not have, and a program of each: what the tests drive, and what `bench` adds.
-TEST_PACKAGES := dnsutils:dig dnsperf:dnsperf strace:strace
+TEST_PACKAGES := dnsutils:dig dnsperf:dnsperf strace:strace etcd-server:etcd etcd-client:etcdctl
 BENCH_PACKAGES := nsd:nsd knot:knotd dnsmasq-base:dnsmasq gcc:cc libc6-dev:cc etcd-server:etcd
 
 # Installs the packages whose program is missing; without the right to, says which and stops.
@@ -18,7 +18,7 @@ elif [ -n "$$missing" ]; then \
 fi
 endef
 
-.PHONY: run test check bench bench-dns fuzz format clean
+.PHONY: proto run test check bench bench-dns fuzz format clean
 
 run: $(VENV)/.installed          ## start a node with the embedded store, and say what to try next
 	@$(BIN)/discovery serve
@@ -43,6 +43,9 @@ bench: bench-dns                 ## that, and durable writes per second beside e
 
 fuzz: $(VENV)/.installed-dev     ## mutated packets for a minute (FUZZ_SECONDS=3600 for an hour)
 	$(BIN)/python -m tests.fuzz.fuzz_dns --seconds $(or $(FUZZ_SECONDS),60)
+
+proto: kv/etcd_wire.proto        ## the generated messages of the etcd engine; needs grpcio-tools of 1.62 and mypy-protobuf on PATH
+	python -m grpc_tools.protoc -I . --python_out=. --mypy_out=. discovery/kv/etcd_wire.proto
 
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff format .

@@ -15,6 +15,7 @@ import msgspec
 
 from discovery import names
 from discovery.errors import ConfigError, InvalidField
+from discovery.kv.etcd_urls import check_urls
 from discovery.settings import Config
 
 DEFAULT = "default"  # the origin of a value that no source set
@@ -49,6 +50,7 @@ def check(config: Config, origins: Mapping[str, str]) -> Config:
     if not re.fullmatch(r"(/[^/\s]+)+", prefix):
         complaint = f"expected parts that each follow a slash, such as /skydns; got {prefix!r}"
         fail(origins["store.prefix"], "store.prefix", complaint)
+    _store(config, origins)
     low, default, high = config.leases.min_ttl, config.leases.default_ttl, config.leases.max_ttl
     if not low <= default <= high:
         keys = ("leases.default_ttl", "leases.min_ttl", "leases.max_ttl")
@@ -66,6 +68,16 @@ def check(config: Config, origins: Mapping[str, str]) -> Config:
                 f"expected an IP address; got {config.node.address!r}",
             )
     return config
+
+
+def _store(config: Config, origins: Mapping[str, str]) -> None:
+    if config.store.engine == "managed-etcd":
+        complaint = "this version does not have managed-etcd yet; use embedded, or etcd for a cluster that runs already"
+        fail(origins["store.engine"], "store.engine", complaint)
+    try:
+        check_urls(config.store.etcd.endpoints)
+    except ValueError as error:
+        fail(origins["store.etcd.endpoints"], "store.etcd.endpoints", str(error))
 
 
 def _networks(config: Config, origins: Mapping[str, str]) -> None:

@@ -2,9 +2,10 @@
 
 Owns the way from the store to the view: range -> restore -> watch -> apply, and again after every break. It also
 tells the view the time (ghosts, staleness) and the TTLs of foreign leases. It never writes to the store, and no
-other part writes to the view. How: the watch covers `PREFIX/` only and goes on from the view's revision + 1; what
+other part writes to the view. How: the watch covers `PREFIX/` only and goes on from the view's revision; what
 is compacted, or belongs to another store, is loaded anew as a diff. Keys that a later page of a load brought from
-after the first page's revision are remembered, so that no older event of the watch takes them back.
+after the first page's revision are remembered, so that no older event of the watch takes them back. Where a last
+view is kept on disk (`saved`), the feed starts from that when the store does not answer.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import asyncio
 import heapq
 import itertools
 import logging
+import random
 import time
 from collections.abc import Callable, Sequence
 
@@ -28,6 +30,7 @@ from discovery.kv.contract import (
     prefix_end,
 )
 from discovery.metrics import Metrics
+from discovery.saved_view import SavedView
 from discovery.view import View
 
 log = logging.getLogger(__name__)
@@ -36,12 +39,14 @@ PAGE = 50_000  # keys a range call; etcd's answers stay below its 64 MB limit
 FIRST_BACK_OFF = 0.05
 MAX_BACK_OFF = 2.0
 CHORES_EVERY = 0.25
+FIRST_ANSWER = 1.0  # seconds a store may take to say a word before the last view answers in its place
 LEASES_AT_ONCE = 32  # questions for foreign leases in flight
 
 
 class Feed:
     """`prefix` without a final slash; `stale_after` in seconds; `clock` gives seconds of any monotonic clock.
 
+    `saved` None: there is no last view, and a store that can't be read at the start is an error.
     Back-offs and the time limits of waiting are the event loop's; everything the view is told is `clock`'s.
     """
 
@@ -53,6 +58,7 @@ class Feed:
         *,
         prefix: str,
         stale_after: float,
+        saved: SavedView | None = None,
         clock: Callable[[], float] = time.monotonic,
         page: int = PAGE,
     ) -> None:
@@ -62,11 +68,14 @@ class Feed:
         self._key = prefix.encode() + b"/"
         self._end = prefix_end(self._key)
         self._stale_after = stale_after
+        self._saved = saved
         self._clock = clock
         self._page = page
         self._ahead: dict[bytes, int] = {}  # key -> revision, of keys loaded from after the view's revision
         self._ahead_until = 0
+        self._history = ""  # of the store that the view was loaded from
         self._lost_at: float | None = None
+        self.trouble = ""  # why the store is out of reach; "" while it is there
         self._back_off = FIRST_BACK_OFF
         self._order = itertools.count()
         self._waiters: list[tuple[int, int, asyncio.Future[bool]]] = []
@@ -75,10 +84,14 @@ class Feed:
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
-        """Returns when the view has been loaded for the first time. Raises the store's error when it cannot be."""
-        await self._load()
+        """Returns when the view has been loaded for the first time. Raises the store's error when it cannot be.
+
+        With a last view on disk it also returns when the store is out of reach: what was saved answers, stale, and
+        where nothing was, the view is not ready.
+        """
+        is_loaded = await self._load_or_fall_back()
         self._tasks = [
-            asyncio.create_task(self._run(), name="feed"),
+            asyncio.create_task(self._run(load=not is_loaded), name="feed"),
             asyncio.create_task(self._do_chores(), name="feed-chores"),
             asyncio.create_task(self._learn_leases(), name="feed-leases"),
         ]
@@ -133,8 +146,29 @@ class Feed:
 
     # ------------------------------------------------------------ following the store
 
-    async def _run(self) -> None:
-        load = False
+    async def _load_or_fall_back(self) -> bool:
+        """Whether the view was loaded from the store."""
+        if self._saved is None:
+            await self._load()
+            return True
+        try:
+            async with asyncio.timeout(FIRST_ANSWER):
+                await self._store.range(self._key, self._end, limit=1, keys_only=True)
+            await self._load()
+        except (Unavailable, TimeoutError) as error:
+            age = 0.0
+            saved = await self._saved.load()
+            if saved is not None:
+                self._view.restore(saved.kvs, saved.revision, self._clock())
+                self._view.stale = True
+                self._view.new_epoch()
+                self._moved()
+                age = saved.age
+            self._lost(error, age)
+            return False
+        return True
+
+    async def _run(self, *, load: bool) -> None:
         while True:
             try:
                 if load:
@@ -153,28 +187,38 @@ class Feed:
                 load = True
                 self._lost(error)
             self._metrics.feed_reconnects += 1
-            await asyncio.sleep(self._back_off)
+            await asyncio.sleep(random.uniform(0.5, 1.0) * self._back_off)  # noqa: S311  # spreads the nodes
             self._back_off = min(2 * self._back_off, MAX_BACK_OFF)
 
     async def _load(self) -> None:
         page = await self._store.range(self._key, self._end, limit=self._page)
+        if page.revision < self._view.revision:  # an older copy was put in its place
+            await self._store.advance(self._view.revision)
+            page = await self._store.range(self._key, self._end, limit=self._page)
         revision, kvs, ahead = page.revision, list(page.kvs), {}
+        self._history = page.history
         while page.more:
             page = await self._store.range(page.kvs[-1].key + b"\0", self._end, limit=self._page)
+            if page.history != self._history:
+                raise FutureRevision("the store was replaced while it was read")
             kvs.extend(page.kvs)
             ahead.update({kv.key: kv.mod_revision for kv in page.kvs if kv.mod_revision > revision})
         self._ahead, self._ahead_until = ahead, max(ahead.values(), default=0)
         self._view.restore(kvs, revision, self._clock())
+        if self._saved is not None:
+            self._saved.restore(kvs, revision)
         self._metrics.feed_loads += 1
         self._moved()
         self._reached()
 
     async def _follow(self) -> None:
-        start = self._view.revision + 1
-        async with self._store.watch(self._key, self._end, from_revision=start) as batches:
+        start = max(1, self._view.revision)  # one early: see Store.watch
+        watch = self._store.watch(self._key, self._end, from_revision=start, history=self._history)
+        async with watch as batches:
             self._reached()
             async for batch in batches:
-                self._apply(batch)
+                if batch.revision > self._view.revision:
+                    self._apply(batch)
         raise Unavailable("the store ended the watch: it is closed, or was left by its process")
 
     def _apply(self, batch: WatchBatch) -> None:
@@ -184,6 +228,8 @@ class Feed:
             if batch.revision >= self._ahead_until:
                 self._ahead = {}
         self._view.apply(events, batch.revision, self._clock())
+        if self._saved is not None:
+            self._saved.apply(events, batch.revision)
         self._metrics.feed_batches += 1
         self._back_off = FIRST_BACK_OFF
         self._moved()
@@ -206,18 +252,25 @@ class Feed:
 
     # ------------------------------------------------------------ time
 
-    def _lost(self, error: Exception) -> None:
-        if self._lost_at is None:
-            self._lost_at = self._clock()
+    def _lost(self, error: Exception, age: float = 0.0) -> None:
+        """`age`: seconds for which the view has not been followed already."""
+        if self._lost_at is not None:
+            return
+        self._lost_at = self._clock() - age
+        self.trouble = reason = str(error) or "it does not answer"
+        if self._view.ready:
             log.warning(
-                "the store is out of reach, DNS goes on from revision %d: %s", self._view.revision, error
+                "the store is out of reach, DNS goes on from revision %d: %s", self._view.revision, reason
             )
+        else:
+            log.warning("the store is out of reach and no view was kept, DNS is not ready: %s", reason)
 
     def _reached(self) -> None:
         if self._lost_at is None:
             return
         log.info("the store is back after %.1f s", self.stale_seconds)
         self._lost_at = None
+        self.trouble = ""
         if self._view.stale:
             self._view.stale = False
             self._view.new_epoch()
@@ -227,6 +280,8 @@ class Feed:
             await asyncio.sleep(CHORES_EVERY)
             try:
                 self._view.sweep(self._clock())
+                if self._saved is not None and self._lost_at is None:
+                    self._saved.confirm()
                 if (
                     not self._view.stale
                     and self._lost_at is not None

@@ -55,10 +55,15 @@ class Metrics:
         self.http_requests[key] = self.http_requests.get(key, 0) + 1
 
 
-def render(metrics: Metrics, view: View, status: Status | None, *, stale_seconds: float = 0.0) -> bytes:
-    """The text of `/metrics`. `status` None: the store is out of reach, so its own numbers are left out."""
+def render(
+    metrics: Metrics, view: View, status: Status | None, *, up: bool = True, stale_seconds: float = 0.0
+) -> bytes:
+    """The text of `/metrics`. `status` None: the store does not answer, so its own numbers are left out.
+
+    `up`: the store can be followed from here.
+    """
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Snapshot(metrics, view, status, stale_seconds))
+    registry.register(_Snapshot(metrics, view, status, up and status is not None, stale_seconds))
     ProcessCollector(registry=registry)
     return generate_latest(registry)
 
@@ -66,10 +71,13 @@ def render(metrics: Metrics, view: View, status: Status | None, *, stale_seconds
 class _Snapshot:
     """A custom collector (prometheus_client): called once, when the text is made."""
 
-    def __init__(self, metrics: Metrics, view: View, status: Status | None, stale_seconds: float) -> None:
+    def __init__(
+        self, metrics: Metrics, view: View, status: Status | None, up: bool, stale_seconds: float
+    ) -> None:
         self._metrics = metrics
         self._view = view
         self._status = status
+        self._up = up
         self._stale_seconds = stale_seconds
 
     def collect(self) -> Iterator[Metric]:
@@ -79,6 +87,7 @@ class _Snapshot:
         yield from self._dns(self._metrics.dns)
         yield from self._view_and_feed(self._metrics, self._view)
         yield from self._registry(self._metrics)
+        yield _gauge("discovery_store_up", "1 while the store answers and is followed.", self._up)
         if self._status is not None:
             yield from self._store(self._status)
         http = CounterMetricFamily(

@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 
+import msgspec
 from aiohttp import web
 
 from discovery import activation, logs, sockets
@@ -29,11 +30,14 @@ from discovery.dns.server import DnsServer
 from discovery.dns_settings import dns_settings, grace_of, limits, reverse_apexes, routes, zone_apexes
 from discovery.errors import ConfigError
 from discovery.feed import Feed
+from discovery.kv.contract import Store
 from discovery.kv.embedded import EmbeddedStore
 from discovery.kv.guard import Guard
 from discovery.metrics import Metrics
 from discovery.registry import Registry
 from discovery.reload import restart_needed
+from discovery.saved_view import SavedView
+from discovery.settings import Config
 from discovery.view import View
 
 log = logging.getLogger(__name__)
@@ -73,14 +77,19 @@ class Node:
             cache_bytes=config.dns.answer_cache_bytes,
             limits=limits(config),
         )
-        guard = Guard(config.leases.guard, service_of) if config.leases.guard else None
-        self.store = EmbeddedStore(Path(config.store.path), guard=guard)
+        self.store = make_store(config)
+        self.saved = (
+            None
+            if config.store.engine == "embedded"
+            else SavedView(Path(config.store.path), config.store.prefix)
+        )
         self.feed = Feed(
             self.store,
             self.view,
             self.metrics,
             prefix=config.store.prefix,
             stale_after=config.stale_after,
+            saved=self.saved,
         )
         self.cookie_secrets = CookieSecrets(self.store, self.dns_server.cookies.use)
         self.registry = Registry(
@@ -120,6 +129,9 @@ class Node:
             self._stack.callback(sock.close)
         self.dns = [_address(sock) for sock in bound.tcp or bound.udp]
         self.http = [_address(sock) for sock in bound.http]
+        if self.saved is not None:
+            await self.saved.open()
+            self._stack.push_async_callback(self.saved.close)
         await self.store.start()
         self._stack.push_async_callback(self.store.close)
         await self.dns_server.start(bound.udp, bound.tcp)
@@ -180,6 +192,23 @@ async def run(loaded: Loaded, *, load: Callable[[], Loaded], announce: Announce)
         await node.stop()
 
 
+def make_store(config: Config) -> Store:
+    """The engine that is configured. Raises ConfigError."""
+    if config.store.engine == "embedded":
+        guard = Guard(config.leases.guard, service_of) if config.leases.guard else None
+        return EmbeddedStore(Path(config.store.path), guard=guard)
+    try:
+        from discovery.kv.etcd import EtcdStore
+        from discovery.kv.etcd_endpoints import Access
+    except ImportError as error:
+        raise ConfigError(
+            f"store.engine: {config.store.engine} needs the package {error.name}: "
+            "install discovery-dns[etcd], or use the engine embedded",
+            field="store.engine",
+        ) from None
+    return EtcdStore(msgspec.convert(config.store.etcd, Access, from_attributes=True))
+
+
 def service_of(key: bytes) -> bytes:
     """What the keys of one service's instances have in common: all up to the last label."""
     return key[: key.rfind(b"/") + 1]
@@ -201,15 +230,21 @@ def _announce(node: Node, loaded: Loaded, announce: Announce) -> None:
         announce(f"DNS   {_text(address)} (UDP, TCP)")
     for address in node.http:
         announce(f"HTTP  http://{_text(address)}")
-    announce(
-        f"Store {loaded.config.store.path} ({node.view.root.count} records at revision {node.view.revision})"
-    )
+    store = loaded.config.store
+    where = store.path if store.engine == "embedded" else ", ".join(store.etcd.endpoints)
+    state = f"{node.view.root.count} records at revision {node.view.revision}"
+    if node.feed.lost:
+        state = f"out of reach; the last view answers: {state}" if node.view.ready else "out of reach"
+    announce(f"Store {where} ({state})")
     announce("")
     announce("Try, in another shell:")
     announce(f'  curl -X PUT http://{http}/v1/services/web.prod/i1 -d \'{{"host": "10.0.0.1", "port": 80}}\'')
     announce(f"  dig @{host} -p {port} web.prod.{zone} SRV")
     announce("")
-    announce("Ready; ^C stops.")
+    if node.view.ready:
+        announce("Ready; ^C stops.")
+    else:
+        announce("Started; DNS answers SERVFAIL (Not Ready) until the store can be read. ^C stops.")
 
 
 def _address(sock: socket.socket) -> tuple[str, int]:

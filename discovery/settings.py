@@ -176,13 +176,17 @@ class MemberConfig(Struct, frozen=True, kw_only=True):
 class StoreConfig(Struct, frozen=True, kw_only=True):
     engine: Annotated[
         Literal["embedded", "etcd", "managed-etcd"],
-        Meta(extra=UNBUILT, description="What keeps the registrations: SQLite in this process, or etcd."),
+        Meta(
+            description="What keeps the registrations: SQLite in this process, or an etcd cluster "
+            "(`managed-etcd` not yet)."
+        ),
     ] = "embedded"
     path: Annotated[
         str,
         Meta(
             min_length=1,
-            description="Folder of the embedded store; a relative one starts at the working directory.",
+            description="Folder of the embedded store, or of the last view of an etcd cluster; a relative one "
+            "starts at the working directory.",
         ),
     ] = "./discovery-data"
     prefix: Annotated[
@@ -191,9 +195,7 @@ class StoreConfig(Struct, frozen=True, kw_only=True):
             description="Where keys begin; `/skydns` is what SkyDNS, CoreDNS and ExternalDNS use.",
         ),
     ] = "/skydns"
-    etcd: Annotated[EtcdConfig, Meta(extra=UNBUILT, description="The etcd cluster of engine `etcd`.")] = (
-        EtcdConfig()
-    )
+    etcd: Annotated[EtcdConfig, Meta(description="The etcd cluster of engine `etcd`.")] = EtcdConfig()
     member: Annotated[
         MemberConfig, Meta(extra=UNBUILT, description="The etcd that engine `managed-etcd` runs.")
     ] = MemberConfig()

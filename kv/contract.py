@@ -103,18 +103,26 @@ class Event(msgspec.Struct, frozen=True):
 
 
 class WatchBatch(msgspec.Struct, frozen=True):
-    """All changes of one revision that the watch covers. Resume at `revision + 1`."""
+    """All changes of one revision that the watch covers. Resume at `revision + 1`.
+
+    Without events it is a bookmark: nothing else happened up to `revision`.
+    """
 
     revision: int
     events: Sequence[Event]
 
 
 class RangeResult(msgspec.Struct, frozen=True):
-    """`revision` is the store's at the time of reading; `more`: the limit cut the answer."""
+    """`revision` is the store's at the time of reading; `more`: the limit cut the answer.
+
+    `history` names what the revision belongs to: a store that was replaced or restored has another. It is for
+    `watch` alone, in this process; "" where there is just one.
+    """
 
     revision: int
     kvs: Sequence[KV]
     more: bool = False
+    history: str = ""
 
 
 class Lease(msgspec.Struct, frozen=True):
@@ -183,8 +191,28 @@ class TxnResult(msgspec.Struct, frozen=True):
     lease: Lease | None = None
 
 
+class Member(msgspec.Struct, frozen=True):
+    """One member of the store's cluster as seen from here, by its own word.
+
+    `id` in hex. `round_trip` in seconds and `error` "": it answered; else None, and why, with what else is unknown
+    0 or "".
+    """
+
+    id: str
+    name: str
+    url: str
+    role: Literal["leader", "follower", "learner", ""]
+    version: str
+    revision: int
+    size: int
+    size_in_use: int
+    round_trip: float | None
+    error: str = ""
+
+
 class Status(msgspec.Struct, frozen=True):
-    """`size` and `size_in_use` in bytes on disk; `errors` are sentences for an operator, empty when healthy.
+    """`compact_revision` 0: the engine does not tell. `size` and `size_in_use` in bytes on disk; `errors` are sentences
+    for an operator about what keeps the store from its work, empty when healthy.
 
     `stalls`: how often all leases were renewed because the node had not run; `leases_held`: leases that got one TTL
     more because most of their group ran out at once. Both since the start; only the embedded engine guards.
@@ -254,12 +282,16 @@ class Store(Protocol):
         """
 
     def watch(
-        self, key: bytes, end: bytes = b"", *, from_revision: int
+        self, key: bytes, end: bytes = b"", *, from_revision: int, history: str = ""
     ) -> AbstractAsyncContextManager[AsyncIterator[WatchBatch]]:
         """Every batch with a revision >= `from_revision` (>= 1) that touches `[key, end)`.
 
-        Entering the context raises Compacted or FutureRevision; the iterator raises Compacted, Lagged or
-        Unavailable, and ends when the store is closed.
+        `history` is that of the read which the watch goes on from; when the store has another by now, and whenever
+        it gets another, that is FutureRevision. Who must not miss a delete begins one revision early: the very
+        revision that the history is compacted to may lack its deletes (etcd).
+
+        Entering the context raises Compacted or FutureRevision; the iterator raises Compacted, Lagged,
+        FutureRevision or Unavailable, and ends when the store is closed.
         """
 
     async def lease_grant(self, ttl: int, lease_id: int = 0) -> Lease:
@@ -284,6 +316,15 @@ class Store(Protocol):
         """Drops the history below `revision`. Raises Compacted, FutureRevision."""
 
     async def snapshot(self, target: Path) -> int:
-        """Writes a consistent copy to the new file `target`; the revision it holds. Raises InvalidRequest."""
+        """Writes a consistent copy to the new file `target`; a revision it holds. Raises InvalidRequest."""
+
+    async def advance(self, revision: int) -> None:
+        """The store's revision becomes greater than `revision`, where it is not already; what is stored stays.
+
+        For who holds what a store had before it was replaced by an older copy: no revision goes backwards.
+        """
 
     async def status(self) -> Status: ...
+
+    async def members(self) -> Sequence[Member]:
+        """The members of the cluster, each asked now; none where the store is no cluster."""

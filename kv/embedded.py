@@ -24,6 +24,7 @@ from discovery.kv.contract import (
     Compacted,
     Compare,
     Lease,
+    Member,
     Op,
     Put,
     Range,
@@ -199,7 +200,7 @@ class EmbeddedStore:
     # ---------------------------------------------------------------- watches
 
     def watch(
-        self, key: bytes, end: bytes = b"", *, from_revision: int
+        self, key: bytes, end: bytes = b"", *, from_revision: int, history: str = ""
     ) -> AbstractAsyncContextManager[AsyncIterator[WatchBatch]]:
         self._need_open()
         return self._watches.open(key, end, from_revision)
@@ -267,6 +268,12 @@ class EmbeddedStore:
         revision = await asyncio.shield(running)
         self._watches.answered(revision)
         return revision
+
+    async def advance(self, revision: int) -> None:
+        await self._write(lambda group: group.advance(revision))
+
+    async def members(self) -> Sequence[Member]:
+        return ()
 
     async def status(self) -> Status:
         page_size, pages, free = await self._read(lambda view: view.pages())

@@ -247,6 +247,10 @@ class WriteGroup:
         self._pending.settle()
         self.connection.execute("UPDATE lease SET remaining = NULL WHERE remaining IS NOT NULL")
 
+    def advance(self, revision: int) -> None:
+        """No later revision is `revision` or less."""
+        self.revision = max(self.revision, revision + 1)
+
     def compact(self, revision: int) -> None:
         """History below `revision` is gone from here on; `trim` gives its room back."""
         if revision <= self.compact_revision:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from discovery.api import bodies, leases, lookup, operator, services, store, v2keys
+from discovery.api import bodies, cluster, leases, lookup, operator, services, store, v2keys
 from discovery.api.connection import MAX_HEADER, MAX_LINE, Runner
 from discovery.api.parts import PARTS, ApiParts
 from discovery.api.problems import Handler, count, problems
 
 IDLE_SECONDS = 60.0  # for a connection's next request, headers included, the first one's too
 LINGER_SECONDS = 2.0  # for the rest of a body that was answered before its end, such as one too large
+_OPERATORS = ("/v1/cluster", "/v1/store", "/v1/config")  # most wanted when nothing else answers
 SHUTDOWN_SECONDS = 1.0  # for requests at work when the node stops, which it does within 2 s
 
 
@@ -30,6 +31,7 @@ def make_app(parts: ApiParts) -> web.Application:
             *lookup.routes(),
             *operator.routes(),
             *store.routes(),
+            *cluster.routes(),
         ]
     )
     return app
@@ -51,6 +53,6 @@ def make_runner(app: web.Application, *, idle_seconds: float = IDLE_SECONDS) -> 
 
 @web.middleware
 async def _ready(request: web.Request, handler: Handler) -> web.StreamResponse:
-    if request.path.startswith("/v1/"):
+    if request.path.startswith("/v1/") and not request.path.startswith(_OPERATORS):
         request.app[PARTS].need_ready()
     return await handler(request)

@@ -66,6 +66,7 @@ async def _check_writes(parts: ApiParts) -> None:
     """Raises Unavailable, which names what keeps the store from taking writes."""
     if parts.feed.lost:
         raise Unavailable(f"the store has been out of reach for {parts.feed.stale_seconds:.1f} s")
+    await parts.store.range(b"", b"\0", limit=1, keys_only=True)  # without a quorum even this fails
     status = await parts.store.status()
     if status.errors:
         raise Unavailable("the store can't take writes: " + "; ".join(status.errors))
@@ -87,5 +88,7 @@ async def prometheus(request: web.Request) -> web.Response:
         status = await parts.store.status()
     except StoreError:
         pass  # the text leaves the store's own numbers out, and discovery_view_stale_seconds tells
-    text = metrics.render(parts.metrics, parts.view, status, stale_seconds=parts.feed.stale_seconds)
+    text = metrics.render(
+        parts.metrics, parts.view, status, up=not parts.feed.lost, stale_seconds=parts.feed.stale_seconds
+    )
     return web.Response(body=text, headers={"Content-Type": metrics.CONTENT_TYPE})

@@ -8,54 +8,24 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-import socket
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-START_LIMIT = 20.0  # seconds
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+from tests.support.etcd import etcd_cluster
 
 
 @contextmanager
 def etcd_member(directory: Path) -> Iterator[str | None]:
-    """Its address, or None where there is no etcd. Ended by its pid."""
-    binary = shutil.which("etcd")
-    if binary is None:
+    """Its address, or None where there is no etcd."""
+    if shutil.which("etcd") is None:
         yield None
         return
-    client, peer = (f"http://127.0.0.1:{free_port()}" for _ in range(2))
-    command = [binary, "--data-dir", str(directory), "--log-level", "error"]
-    command += ["--listen-client-urls", client, "--advertise-client-urls", client]
-    command += ["--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer]
-    command += ["--initial-cluster", f"default={peer}"]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as child:
-        try:
-            _until_healthy(client)
-            yield client.removeprefix("http://")
-        finally:
-            child.terminate()
-
-
-def _until_healthy(client: str) -> None:
-    end = time.monotonic() + START_LIMIT
-    while time.monotonic() < end:
-        try:
-            with urllib.request.urlopen(f"{client}/health", timeout=1) as answer:
-                if b"true" in answer.read():
-                    return
-        except OSError:
-            time.sleep(0.05)
-    raise RuntimeError(f"etcd was not healthy within {START_LIMIT} s")
+    with etcd_cluster(directory, flags=["--log-level", "error"]) as cluster:
+        yield cluster.endpoints[0].removeprefix("http://")
 
 
 def puts_per_second(address: str, callers: int, processes: int, seconds: float, value: bytes) -> float:
@@ -94,7 +64,7 @@ async def _client(address: str, callers: int, seconds: float, size: int, name: s
 
     value = b"v" * size
     async with grpc.aio.insecure_channel(address) as channel:
-        put = channel.unary_unary("/etcdserverpb.KV/Put")  # without serializers: bytes in, bytes out
+        put: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary("/etcdserverpb.KV/Put")
         await put(put_request(b"warm/" + name.encode(), value))
         begin = time.perf_counter()
         end = begin + seconds

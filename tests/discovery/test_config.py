@@ -198,9 +198,6 @@ class TestUnbuilt:
             'dns.tls_listen=["127.0.0.1:853"]',
             "http.tokens=[sesame]",
             "http.tls.cert=a.pem",
-            "store.engine=etcd",
-            "store.engine=managed-etcd",
-            "store.etcd.username=x",
             "store.member.binary=/usr/bin/etcd",
         ],
     )
@@ -209,6 +206,10 @@ class TestUnbuilt:
         key = sets.partition("=")[0]
         assert complaint.startswith(f"--set {key}: this version does not have it yet; leave the setting out")
         assert "sesame" not in complaint
+
+    def test_an_engine_that_is_not_there_yet(self, folder: Path) -> None:
+        complaint = refused("store.engine=managed-etcd", folder=folder)
+        assert complaint.startswith("--set store.engine: this version does not have managed-etcd yet; use ")
 
     @pytest.mark.parametrize(
         ("sets", "wanted"),

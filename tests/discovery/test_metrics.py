@@ -65,6 +65,7 @@ def test_the_state_of_view_and_store() -> None:
         ("discovery_view_stale_seconds",): 1.5,
         ("discovery_instances",): 1,
         ("discovery_unreadable_records",): 0,
+        ("discovery_store_up",): 1,
         ("discovery_store_revision",): 12,
         ("discovery_store_leases",): 3,
         ("discovery_store_size_bytes",): 4096,
@@ -73,7 +74,11 @@ def test_the_state_of_view_and_store() -> None:
     }
     assert found.items() >= expected.items()
     assert ("process_resident_memory_bytes",) in found
-    assert not [key for key in samples(render(Metrics(), view(), None)) if "_store_" in key[0]]
+    away = samples(render(Metrics(), view(), None))
+    assert {key: number for key, number in away.items() if "_store_" in key[0]} == {
+        ("discovery_store_up",): 0
+    }
+    assert samples(render(Metrics(), view(), STATUS, up=False))[("discovery_store_up",)] == 0
 
 
 def test_names_follow_the_house() -> None:

@@ -137,7 +137,7 @@ class Late(EmbeddedStore):
 
     @asynccontextmanager
     async def watch(
-        self, key: bytes, end: bytes = b"", *, from_revision: int
+        self, key: bytes, end: bytes = b"", *, from_revision: int, history: str = ""
     ) -> AsyncIterator[AsyncIterator[WatchBatch]]:
         async with super().watch(key, end, from_revision=from_revision) as batches:
             yield self._through_the_gate(batches)

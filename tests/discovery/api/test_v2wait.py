@@ -37,7 +37,9 @@ class Watched(EmbeddedStore):
         await self.answers.wait()
         return done
 
-    def watch(self, key: bytes, end: bytes = b"", *, from_revision: int) -> Any:  # Any: as the store's
+    def watch(
+        self, key: bytes, end: bytes = b"", *, from_revision: int, history: str = ""
+    ) -> Any:  # Any: as the store's
         @asynccontextmanager
         async def counted() -> AsyncIterator[Any]:
             async with super(Watched, self).watch(key, end, from_revision=from_revision) as batches:

@@ -1,0 +1,222 @@
+"""Keep-alives of many leases on one stream.
+
+Owns the stream and what was renewed when. It grants and revokes nothing. How: who asks for a lease joins those who
+wait for it already; a pump writes what is asked, a reader gives out the answers; a stream a call would halve the
+rate. A lease renewed less than a tenth of its TTL ago is answered from memory, for etcd would write down no more.
+A stream that breaks, or is silent for CALL_LIMIT while answers are due, is opened anew on the next member and asked
+again, which does no harm; when none answers, all who wait are told Unavailable: nothing is acknowledged unheard.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from typing import NoReturn
+
+import grpc.aio
+from google.protobuf.message import Message
+
+from discovery.errors import StoreError
+from discovery.kv import etcd_wire_pb2 as wire
+from discovery.kv.contract import Unavailable
+from discovery.kv.etcd_endpoints import CALL_LIMIT, KEEP_ALIVE, Endpoint, Endpoints, Refused, verdict_of
+from discovery.kv.etcd_errors import judge
+
+log = logging.getLogger(__name__)
+
+MEMORY = 0.1  # of its TTL: for so long a renewed lease is answered from memory
+FORGET_EVERY = 60.0  # seconds
+
+_Call = grpc.aio.StreamStreamCall[Message, wire.LeaseKeepAliveResponse]
+
+
+class KeepAlives:
+    """`clock` counts seconds and never goes back. `check` is told every answer's header; what it raises goes on."""
+
+    def __init__(
+        self,
+        endpoints: Endpoints,
+        clock: Callable[[], float],
+        check: Callable[[wire.ResponseHeader], None],
+    ) -> None:
+        self._endpoints = endpoints
+        self._clock = clock
+        self._check = check
+        self._renewed: dict[int, tuple[int, float]] = {}  # lease -> (TTL, when)
+        self._forgot = clock()
+        self._waiting: dict[int, asyncio.Future[int]] = {}
+        self._asked: asyncio.Queue[int] = asyncio.Queue()
+        self._task: asyncio.Task[None] | None = None
+        self._closed = False
+        self._answered = 0  # answers since the start
+        self._due = 0.0  # since when an answer is waited for, by the loop's time
+
+    async def renew(self, lease_id: int) -> int:
+        """The granted TTL in seconds; 0: the lease is gone. Raises Unavailable, AuthError."""
+        kept = self._from_memory(lease_id)
+        return kept if kept is not None else await asyncio.shield(self._ask(lease_id))
+
+    async def renew_many(self, lease_ids: Sequence[int]) -> Sequence[int]:
+        """Those that are gone. Raises Unavailable, AuthError, when any could not be asked."""
+        asked: dict[int, asyncio.Future[int]] = {}
+        for lease_id in lease_ids:
+            if lease_id not in asked and self._from_memory(lease_id) is None:
+                asked[lease_id] = self._ask(lease_id)
+        if asked:
+            await asyncio.wait(asked.values())
+        return [lease_id for lease_id in lease_ids if lease_id in asked and not asked[lease_id].result()]
+
+    def note(self, lease_id: int, ttl: int) -> None:
+        """A lease was granted just now, which is as good as renewed."""
+        self._renewed[lease_id] = (ttl, self._clock())
+
+    def forget(self, lease_id: int) -> None:
+        """The lease was revoked."""
+        self._renewed.pop(lease_id, None)
+
+    def forget_all(self) -> None:
+        """The store is another one."""
+        self._renewed.clear()
+
+    def left(self, lease_id: int) -> float:
+        """Seconds for which the lease lives at least, as far as is known here."""
+        ttl, when = self._renewed.get(lease_id, (0, 0.0))
+        return max(0.0, when + ttl - self._clock())
+
+    async def close(self) -> None:
+        self._closed = True
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+        self._fail(Unavailable("the store is closed"))
+
+    # ---------------------------------------------------------------- inside
+
+    def _from_memory(self, lease_id: int) -> int | None:
+        now = self._clock()
+        if now - self._forgot > FORGET_EVERY:
+            self._forgot = now
+            self._renewed = {each: (ttl, at) for each, (ttl, at) in self._renewed.items() if at + ttl > now}
+        ttl, when = self._renewed.get(lease_id, (0, 0.0))
+        return ttl if ttl and now - when < ttl * MEMORY else None
+
+    def _ask(self, lease_id: int) -> asyncio.Future[int]:
+        waiting = self._waiting.get(lease_id)
+        if waiting is None:
+            if not self._waiting:
+                self._due = asyncio.get_running_loop().time()
+            waiting = self._waiting[lease_id] = asyncio.get_running_loop().create_future()
+            if self._closed:
+                self._fail(Unavailable("the store is closed"))
+                return waiting
+            self._asked.put_nowait(lease_id)
+            if self._task is None or self._task.done():
+                self._task = asyncio.create_task(self._run(), name="etcd-keep-alives")
+        return waiting
+
+    def _fail(self, error: StoreError) -> None:
+        waiting, self._waiting = self._waiting, {}
+        self._asked = asyncio.Queue()
+        for future in waiting.values():
+            if not future.done():
+                future.set_exception(error)
+                future.exception()  # who asked may have gone
+
+    async def _run(self) -> None:
+        """One stream after the other, while there is somebody to answer. Ends when no member answers: the next who
+        asks begins anew."""
+        try:
+            while await self._go_round():
+                pass
+        except StoreError as error:
+            self._fail(error)
+        except Exception as error:
+            log.exception("the keep-alives failed; they begin anew: please report this")
+            self._fail(Unavailable(f"keeping leases alive failed: {error!r}"))
+
+    async def _go_round(self) -> bool:
+        """Streams to the members in turn until one has answered and then broken; False when nobody waits any more.
+
+        Raises the contract's errors when none answers, or a member refuses for good.
+        """
+        for left in reversed(range(max(2, len(self._endpoints.urls)))):
+            endpoint = self._endpoints.current
+            answered = self._answered
+            try:
+                await self._endpoints.ready()
+                await self._serve(endpoint)
+            except Refused as refused:
+                verdict = refused.verdict
+            if verdict.login:
+                await self._endpoints.login_anew(endpoint)
+            elif verdict.elsewhere:
+                self._endpoints.leave(endpoint, verdict.error)
+            if not self._waiting:
+                return False
+            if self._answered > answered:
+                return True
+            if not left or not (verdict.login or verdict.elsewhere):
+                raise verdict.error
+            self._asked = asyncio.Queue()
+            for lease_id in self._waiting:
+                self._asked.put_nowait(lease_id)
+        return True
+
+    async def _serve(self, endpoint: Endpoint) -> NoReturn:
+        """Asks and gives out answers on one stream. Raises Refused when it ends or falls silent."""
+        call: _Call = endpoint.channel.stream_stream(
+            KEEP_ALIVE.path,
+            request_serializer=wire.LeaseKeepAliveRequest.SerializeToString,
+            response_deserializer=KEEP_ALIVE.answer.FromString,
+        )(metadata=self._endpoints.metadata(leader=True))
+        loop = asyncio.get_running_loop()
+        self._due = loop.time()
+        silent = False
+
+        async def listen() -> None:
+            """Ends a stream on which answers are due for too long; a read of it can't have a limit of its own."""
+            nonlocal silent
+            while True:
+                await asyncio.sleep(CALL_LIMIT / 3)
+                if self._waiting and loop.time() - self._due > CALL_LIMIT:
+                    silent = True
+                    call.cancel()
+                    return
+
+        tasks = [asyncio.create_task(self._pump(call)), asyncio.create_task(listen())]
+        try:
+            while True:
+                response = await call.read()
+                if not isinstance(response, wire.LeaseKeepAliveResponse):
+                    code, said = await call.code(), await call.details()
+                    raise Refused(judge(code.name, said or "the member ended the stream", endpoint.url))
+                self._check(response.header)
+                self._answer(response.ID, response.TTL)
+                self._due = loop.time()
+        except grpc.aio.AioRpcError as error:
+            raise Refused(verdict_of(error, endpoint)) from None
+        except asyncio.CancelledError:
+            if not silent:
+                raise
+            raise Refused(judge("DEADLINE_EXCEEDED", "", endpoint.url)) from None
+        finally:
+            for task in tasks:
+                task.cancel()
+            call.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _pump(self, call: _Call) -> None:
+        while True:
+            await call.write(wire.LeaseKeepAliveRequest(ID=await self._asked.get()))
+
+    def _answer(self, lease_id: int, ttl: int) -> None:
+        self._answered += 1
+        if ttl > 0:
+            self.note(lease_id, ttl)
+        else:
+            self.forget(lease_id)
+        waiting = self._waiting.pop(lease_id, None)
+        if waiting is not None and not waiting.done():
+            waiting.set_result(max(0, ttl))

@@ -1,0 +1,160 @@
+"""Real etcd clusters for tests: members as processes on free ports of 127.0.0.1, ended by their own pids."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import socket
+import subprocess
+import urllib.request
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.support.node import wait_for
+
+START_LIMIT = 30.0  # seconds
+
+
+def free_ports(count: int, host: str = "127.0.0.1") -> list[int]:
+    """Free now; all taken together, so that they differ."""
+    probes = []
+    try:
+        for _ in range(count):
+            probe = socket.socket()
+            probes.append(probe)
+            probe.bind((host, 0))
+        return [int(probe.getsockname()[1]) for probe in probes]
+    finally:
+        for probe in probes:
+            probe.close()
+
+
+def binary() -> str:
+    found = shutil.which("etcd")
+    assert found is not None, "no etcd: `make test` installs Debian's etcd-server"
+    return found
+
+
+class EtcdMember:
+    """One member. `flags`: as on etcd's command line, the same at every start."""
+
+    def __init__(self, name: str, directory: Path, client: str, peer: str, flags: Sequence[str]) -> None:
+        self.name = name
+        self.client = client
+        self.peer = peer
+        self.data = directory / name
+        self.log = directory / f"{name}.log"
+        self.flags = list(flags)
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    def start(self, *flags: str) -> None:
+        assert self._process is None
+        command = [binary(), "--name", self.name, "--data-dir", str(self.data)]
+        command += ["--listen-client-urls", self.client, "--advertise-client-urls", self.client]
+        command += ["--listen-peer-urls", self.peer, "--initial-advertise-peer-urls", self.peer]
+        command += ["--logger", "zap"]
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen([*command, *self.flags, *flags], stdout=log, stderr=log)
+
+    def send(self, number: int) -> None:
+        assert self._process is not None
+        self._process.send_signal(number)
+
+    def pause(self) -> None:
+        self.send(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        self.send(signal.SIGCONT)
+
+    def stop(self, number: int = signal.SIGTERM) -> None:
+        """Ends it and waits; nothing when it does not run."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        process.send_signal(signal.SIGCONT)
+        process.send_signal(number)
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+    def kill(self) -> None:
+        self.stop(signal.SIGKILL)
+
+    def is_healthy(self) -> bool:
+        """It answers and sees a leader. Only for members without TLS."""
+        try:
+            with urllib.request.urlopen(f"{self.client}/health", timeout=1) as answer:
+                return b'"true"' in answer.read()
+        except OSError:
+            return False
+
+
+class EtcdCluster:
+    """`members` by number. Their client URLs are `endpoints`."""
+
+    def __init__(self, directory: Path, count: int, flags: Sequence[str] = (), scheme: str = "http") -> None:
+        ports = free_ports(2 * count)
+        peers = {f"m{number}": f"http://127.0.0.1:{ports[2 * number + 1]}" for number in range(count)}
+        directory.mkdir(parents=True, exist_ok=True)
+        initial = ",".join(f"{name}={peer}" for name, peer in peers.items())
+        shared = ["--initial-cluster", initial, "--initial-cluster-token", directory.name, *flags]
+        self.members = [
+            EtcdMember(name, directory, f"{scheme}://127.0.0.1:{ports[2 * number]}", peer, shared)
+            for number, (name, peer) in enumerate(peers.items())
+        ]
+
+    @property
+    def endpoints(self) -> list[str]:
+        return [member.client for member in self.members]
+
+    def start(self) -> None:
+        for member in self.members:
+            member.start()
+        self.until_healthy()
+
+    def until_healthy(self) -> None:
+        for member in self.members:
+            wait_for(member.is_healthy, START_LIMIT, f"{member.name} is healthy: {member.log}")
+
+    def close(self) -> None:
+        for member in self.members:
+            member.kill()
+
+    def ctl(self, *arguments: str, check: bool = True) -> str:
+        """What `etcdctl` says."""
+        command = ["etcdctl", "--endpoints", ",".join(self.endpoints), *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=20)
+        assert not check or done.returncode == 0, done.stderr
+        return done.stdout
+
+    def put(self, key: str, value: str, *arguments: str) -> None:
+        self.ctl("put", *arguments, "--", key, value)
+
+    def leader(self) -> EtcdMember:
+        """The member that leads now, by its own word."""
+        text = self.ctl("endpoint", "status", "--write-out", "json", check=False)
+        for status in json.loads(text):
+            if status["Status"]["leader"] == status["Status"]["header"]["member_id"]:
+                return next(member for member in self.members if member.client == status["Endpoint"])
+        raise AssertionError(f"nobody leads: {text}")
+
+
+@contextmanager
+def etcd_cluster(
+    directory: Path, count: int = 1, flags: Sequence[str] = (), scheme: str = "http"
+) -> Iterator[EtcdCluster]:
+    cluster = EtcdCluster(directory, count, flags, scheme)
+    try:
+        cluster.start()
+        yield cluster
+    finally:
+        cluster.close()
