@@ -309,7 +309,7 @@ class Feed:
                 for start in range(0, len(unknown), LEASES_AT_ONCE):
                     gone |= await self._ask(unknown[start : start + LEASES_AT_ONCE])
             except StoreError as error:
-                log.info("the TTLs of foreign leases are asked again in %.0f s: %s", MAX_BACK_OFF, error)
+                log.debug("the TTLs of foreign leases are asked again in %.0f s: %s", MAX_BACK_OFF, error)
                 await asyncio.sleep(MAX_BACK_OFF)
                 self._foreign.set()
             except Exception:  # a fault here must not end the asking for good

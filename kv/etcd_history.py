@@ -33,6 +33,7 @@ class History:
         self._term = 0
         self._codec: Codec | None = None
         self._restores = 0  # terms that went back
+        self._looks = 0
         self._looking = asyncio.Lock()
 
     @property
@@ -62,10 +63,15 @@ class History:
 
     async def look(self) -> int:
         """The store's revision now, raised. Raises Unavailable, AuthError, Corrupt."""
+        looks = self._looks
         found = await self._endpoints.call(RANGE, wire.RangeRequest(key=BASE_KEY), repeatable=True)
         base, header = _base_of(found), found.header
         before = self.name
-        self._restores += header.raft_term < self._term
+        if header.raft_term < self._term:
+            if looks != self._looks:
+                return await self.look()  # another look has overtaken this one, and may have seen an election
+            self._restores += 1
+        self._looks += 1
         self._cluster, self._term = header.cluster_id, header.raft_term
         if self._codec is None or self._codec.base != base:
             self._codec = Codec(base)

@@ -79,11 +79,6 @@ class KeepAlives:
         """The store is another one."""
         self._renewed.clear()
 
-    def left(self, lease_id: int) -> float:
-        """Seconds for which the lease lives at least, as far as is known here."""
-        ttl, when = self._renewed.get(lease_id, (0, 0.0))
-        return max(0.0, when + ttl - self._clock())
-
     async def close(self) -> None:
         self._closed = True
         task, self._task = self._task, None

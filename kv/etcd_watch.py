@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 STEADY = 5.0  # seconds a stream lives to count as a good one
 FIRST_PAUSE, MAX_PAUSE = 0.05, 2.0  # seconds between streams that break at once
 STALL = 1.0  # seconds for which the store may be ahead of a silent stream
-MAX_DOUBT = 60.0  # seconds between moves of a stream that was silent because there was nothing to tell
+MAX_DOUBT = 300.0  # seconds between moves of a stream that was silent because there was nothing to tell
 
 _Call = grpc.aio.StreamStreamCall[Message, wire.WatchResponse]
 
@@ -93,7 +93,7 @@ class EtcdWatch:
             except Refused as refused:
                 await self._go_on(refused.verdict)
             except Moved as moved:
-                log.info("etcd: a watch moves to %s: %s", self._endpoints.current.url, moved)
+                log.debug("etcd: a watch moves to %s: %s", self._endpoints.current.url, moved)
                 await self._begin()
             except Ended:
                 raise StopAsyncIteration from None

@@ -19,7 +19,7 @@ import click
 from discovery.cli.options import DEFAULT_NODE, config_loader, config_options, json_option, node_options
 from discovery.cli.output import print_json, print_table, say
 from discovery.cli.progress import Show, progress
-from discovery.errors import Conflict, InvalidField
+from discovery.errors import ConfigError, Conflict, InvalidField
 
 if TYPE_CHECKING:
     from discovery.kv.embedded import EmbeddedStore
@@ -259,7 +259,17 @@ def import_(file: Path, overwrite: bool, lease_ttl: int, path: Path | None) -> N
 
 
 def _directory(path: Path | None) -> Path:
-    return path if path is not None else Path(config_loader()().config.store.path)
+    """Raises ConfigError where the configuration has no data directory to work on."""
+    if path is not None:
+        return path
+    config = config_loader()().config.store
+    if config.engine != "embedded":
+        raise ConfigError(
+            f"store.engine: {config.engine} keeps no data directory: ask a running node with --node, "
+            "use etcdctl on the cluster, or name an embedded store's directory with --path",
+            field="store.engine",
+        )
+    return Path(config.path)
 
 
 def _ask(node_url: str, token: str | None, method: str, *below: str) -> dict[str, object]:
