@@ -1,7 +1,7 @@
 """From an answer's records to a packet.
 
 Owns sections, sizes and truncation. `prepare` encodes an answer once, independent of who asks; `pack` cuts it to a
-size and gives a `Body`, of which every packet is made by joining: id, `head`, a slice of `ring`, `tail`. The ring
+size and gives a `Body`, of which every packet is made by joining: id, counts, question, a slice of a ring. The ring
 holds the rotating records twice in a row, so that a rotation is one slice of `span` records.
 What does not fit is left out as RFC 2181 section 9 wants it: additional records in whole bundles and without TC,
 then records of the answer, with TC over UDP.
@@ -9,7 +9,7 @@ then records of the answer, with TC over UDP.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import accumulate
 from struct import Struct
 
@@ -20,19 +20,25 @@ from discovery.dns.source import Branch, Path
 _COUNTS = Struct("!HHHHH")
 MAX_MESSAGE = 65535  # RFC 1035 section 4.2.2
 PART_OVERHEAD = 48  # bytes that CPython needs for a short bytes object and its place in a list
+BODY_OVERHEAD = 400  # and for a Body with its parts
 
 
 class Prepared:
-    """An answer encoded but for header, question and OPT; `memory` in bytes, about."""
+    """An answer encoded but for header, question and OPT; `memory` in bytes, about.
+
+    `bodies`: packets made of it over TCP and over UDP (`bodies[True]`), by the shape of the query (`kept`).
+    """
 
     __slots__ = (
         "additional",
         "authority",
+        "bodies",
         "cut",
         "first",
         "flags",
         "memory",
         "outside",
+        "passing",
         "rcode",
         "rotating",
         "stamps",
@@ -55,40 +61,74 @@ class Prepared:
         self.outside = answer.outside
         self.wanted = answer.wanted
         self.cut = answer.cut
+        self.passing = answer.passing
+        self.bodies: tuple[dict[bytes, Body], dict[bytes, Body]] = ({}, {})
         parts = (*self.first, *self.rotating, *self.authority, *(bundle for bundle, _ in self.additional))
         self.memory = sum(map(len, parts)) + PART_OVERHEAD * len(parts)
 
 
 class Body:
-    """All of a packet but its id: `head` + `ring[offsets[k]:offsets[k + span]]` + `tail`, for any k below `turns`.
+    """All of a packet but its id and its question: `counts` (flags too), [the question], `first` +
+    `ring[offsets[k]:offsets[k + span]]` + `tail`, for any k below `turns`.
 
-    With `turns` 1 the ring is empty and all stands in `head`. `shortened`: records of the answer were left out.
+    With `turns` 1 the ring is empty and all stands in `first`. `shortened`: records of the answer were left out.
+    `end`: where the question ends in query and answer.
+    `option`: bytes at the end of the packet that are not here, since they are made anew for each client.
     """
 
-    __slots__ = ("head", "offsets", "ring", "shortened", "size", "span", "tail", "turns")
+    __slots__ = (
+        "counts",
+        "end",
+        "first",
+        "offsets",
+        "option",
+        "rcode",
+        "ring",
+        "shortened",
+        "size",
+        "span",
+        "tail",
+        "turns",
+    )
 
     def __init__(
-        self, head: bytes, ring: list[bytes], span: int, tail: bytes, *, rotate: bool, shortened: bool
+        self,
+        counts: bytes,
+        first: bytes,
+        ring: list[bytes],
+        span: int,
+        tail: bytes,
+        *,
+        rotate: bool,
+        shortened: bool,
+        end: int,
+        option: int = 0,
     ) -> None:
+        self.end = end
+        self.counts = counts
+        self.rcode = counts[1] & 15
         self.shortened = shortened
         self.span = span
+        self.option = option
+        tail = tail[: len(tail) - option]
         if rotate and len(ring) > 1 and span:
             self.turns = len(ring)
             twice = ring + ring[:span]
-            self.head, self.ring, self.tail = head, b"".join(twice), tail
+            self.first, self.ring, self.tail = first, b"".join(twice), tail
             self.offsets = tuple(accumulate(map(len, twice), initial=0))
         else:
             self.turns = 1
-            self.head, self.ring, self.tail = b"".join((head, *ring[:span], tail)), b"", b""
+            self.first, self.ring, self.tail = b"".join((first, *ring[:span], tail)), b"", b""
             self.offsets = ()
-        self.size = len(self.head) + len(self.ring) + len(self.tail) + 36 * len(self.offsets)
+        self.size = BODY_OVERHEAD + len(self.first) + len(self.ring) + len(self.tail) + 36 * len(self.offsets)
 
-    def turn(self, draw: float) -> bytes:
-        """The packet without its id; `draw` in [0, 1) chooses the rotation."""
+    def answer(self, ident: bytes, question: bytes, draw: Callable[[], float]) -> bytes:
+        """The packet, but for the `option` bytes; `draw` gives a number in [0, 1) that chooses the rotation."""
         if self.turns == 1:
-            return self.head
-        start = int(draw * self.turns)
-        return self.head + self.ring[self.offsets[start] : self.offsets[start + self.span]] + self.tail
+            return b"".join((ident, self.counts, question, self.first))
+        start = int(draw() * self.turns)
+        turned = self.ring[self.offsets[start] : self.offsets[start + self.span]]
+        return b"".join((ident, self.counts, question, self.first, turned, self.tail))
 
 
 def pack(
@@ -100,10 +140,12 @@ def pack(
     *,
     udp: bool,
     rotate: bool,
+    option: int = 0,
 ) -> Body:
     """`flags`: the header flags to copy from the query; `question` as it came; `limit` in bytes, whole packet.
 
-    `ending`: OPT and TSIG, the last records of all, which are never left out.
+    `ending`: OPT and TSIG, the last records of all, which are never left out; their last `option` bytes count, but
+    whoever sends the answer adds them.
     """
     room = limit - wire.HEADER_SIZE - len(question) - sum(map(len, ending))
     first, ring = prepared.first, prepared.rotating
@@ -124,9 +166,16 @@ def pack(
                 counts[3] += number
     counts[1] = len(first) + span
     flags |= prepared.flags | prepared.rcode & 15 | (wire.TC if shortened and udp else 0)
-    head = _COUNTS.pack(flags, *counts) + question + b"".join(first)
     return Body(
-        head, ring, span, b"".join((authority, additional, *ending)), rotate=rotate, shortened=shortened
+        _COUNTS.pack(flags, *counts),
+        b"".join(first),
+        ring,
+        span,
+        b"".join((authority, additional, *ending)),
+        rotate=rotate,
+        shortened=shortened,
+        end=wire.HEADER_SIZE + len(question),
+        option=option,
     )
 
 

@@ -95,7 +95,9 @@ class DeferredResponder:
         age, limit = self._forwarder.age(kept), self._responder.limit(query)
         packet = foreign.render(answer, age, query.question, flags, opt, limit)
         shortened = bool(packet[0] & wire.TC >> 8)
-        return Body(packet, [], 0, b"", rotate=False, shortened=shortened)
+        end = wire.HEADER_SIZE + len(query.question)
+        query.option = b""  # it is in the OPT
+        return Body(packet[:10], packet[end - 2 :], [], 0, b"", rotate=False, shortened=shortened, end=end)
 
     def _failed(self, query: wire.Query) -> Body:
         return self._responder.pack(query, bare(wire.SERVFAIL), wire.EDE_NO_REACHABLE_AUTHORITY)

@@ -38,6 +38,7 @@ class Answer:
     whole or not at all.
 
     `stamps`: the branches it was made from, with the versions they had; `cut`: `max_matched` left services out.
+    `passing`: nobody stored what was asked for; such questions can be made up without end.
     `outside`: the question lies in no zone; `wanted`: outside names it would be fuller with, if somebody resolved them.
     """
 
@@ -48,6 +49,7 @@ class Answer:
         "cut",
         "first",
         "outside",
+        "passing",
         "rcode",
         "rotating",
         "stamps",
@@ -64,6 +66,7 @@ class Answer:
         self.stamps: tuple[tuple[Branch, int], ...] = ()
         self.cut = False
         self.outside = False
+        self.passing = False
         self.wanted: tuple[Path, ...] = ()
 
     def settle(self) -> None:

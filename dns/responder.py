@@ -1,7 +1,7 @@
 """From a packet to the packet that answers it, or to silence.
 
-Owns the order of things: raw cache, parse, the header's verdict, class, readiness, prepared cache, synthesis, and
-what goes into each cache. Total: whatever comes in, it never raises; an error inside is SERVFAIL, counted and logged.
+Owns the order of things: what is kept, parse, the header's verdict, class, readiness, synthesis. Total: whatever
+comes in, it never raises; an error inside is SERVFAIL, counted and logged.
 It never touches a socket. One of its kind serves UDP and one TCP, with caches of their own.
 """
 
@@ -15,6 +15,7 @@ from discovery.dns import text, wire
 from discovery.dns.answer import MAX_MESSAGE, Body, Prepared, pack
 from discovery.dns.cache import Cache
 from discovery.dns.counters import DnsCounters
+from discovery.dns.kept import Kept
 from discovery.dns.options import Options
 from discovery.dns.records import RR, Answer
 from discovery.dns.source import Path, Source
@@ -45,7 +46,7 @@ class Responder:
         draw: Callable[[], float],
         udp: bool,
         raw_bytes: int,
-        prepared: Cache[tuple[bytes, int], Prepared],
+        prepared: Cache[bytes, Prepared],
         options: Options,
     ) -> None:
         self._source = source
@@ -53,8 +54,9 @@ class Responder:
         self._counters = counters
         self._draw = draw
         self._udp = udp
-        self._raw: Cache[bytes, Body] = Cache(raw_bytes)
-        self._prepared = prepared
+        self._kept = Kept(
+            source, counters, options, draw=draw, udp=udp, raw_bytes=raw_bytes, prepared=prepared
+        )
         self._options = options
         self._told: set[bytes] = set()  # names that max_matched cut, as told in the log
 
@@ -63,13 +65,9 @@ class Responder:
 
         Deferred: other servers must be asked first. `client`: its address in 4 or 16 bytes, b"" where it is not known.
         """
-        key = packet[2:]
-        entry = self._raw.entries.get(key)
-        if entry is not None and entry.holds(self._source.epoch.version):
-            kept = entry.content
-            self._counters.hits_raw += 1
-            self._count(kept)
-            return packet[:2] + kept.turn(self._draw())
+        return self._kept.answer(packet, client) or self._respond(packet, client)
+
+    def _respond(self, packet: bytes, client: bytes) -> bytes | Deferred | None:
         query = wire.parse(packet)
         if query is None:
             self._counters.dropped += 1
@@ -77,7 +75,7 @@ class Responder:
         query.client = client
         body: Body | Deferred
         try:
-            body = self._answer(query, key)
+            body = self._answer(query, packet)
         except Exception:
             log.exception("an error while answering a DNS question; it was answered with SERVFAIL")
             self._counters.failed += 1
@@ -108,30 +106,19 @@ class Responder:
 
     def is_prepared(self, path: Path, qtype: int) -> bool:
         """Whether the answer to that question is kept and holds."""
-        key = (wire.encode_name(path), qtype)
-        return self._prepared.get(key, self._source.epoch.version) is not None
+        return self._kept.prepared(wire.encode_question(path, qtype)) is not None
 
     def finish(self, query: wire.Query, body: Body) -> bytes:
         """The packet to send, counted."""
         if query.rcode > 15:
             self._counters.rcodes[query.rcode] += 1
         else:
-            self._count(body)
-        return query.id.to_bytes(2, "big") + body.turn(self._draw())
+            self._kept.count(body)
+        return body.answer(query.id.to_bytes(2, "big"), query.question, self._draw) + query.option
 
-    def _count(self, body: Body) -> None:
-        counters = self._counters
-        counters.rcodes[body.head[1] & 15] += 1
-        if body.shortened:
-            if self._udp:
-                counters.truncated += 1
-            else:
-                counters.cut += 1
-
-    def _answer(self, query: wire.Query, key: bytes) -> Body | Deferred:
+    def _answer(self, query: wire.Query, packet: bytes) -> Body | Deferred:
         counters = self._counters
         source = self._source
-        epoch = source.epoch.version
         prepared: Prepared | None = None
         extended_error = None
         cacheable = False
@@ -152,22 +139,22 @@ class Responder:
         else:
             cacheable = True
             extended_error = wire.EDE_STALE_ANSWER if source.stale else None
-            prepared = self._prepared.get((query.name, query.qtype), epoch)
+            prepared = self._kept.prepared(query.key)
             if prepared is not None:
                 counters.hits_prepared += 1
             else:
                 counters.misses += 1
-                prepared = self._prepare(query, epoch)
+                prepared = self._prepare(query)
             if self._settings.recursive and (prepared.outside or prepared.wanted):
                 return Deferred(query, prepared)
             if prepared.outside and prepared.rcode == wire.REFUSED:
                 extended_error = wire.EDE_NOT_AUTHORITATIVE
         body = self.pack(query, prepared, extended_error)
-        if cacheable and _repeats(query):
-            self._raw.put(key, body, prepared.stamps, epoch, len(key) + body.size)
+        if cacheable:
+            self._kept.keep(packet, query, prepared, body)
         return body
 
-    def _prepare(self, query: wire.Query, epoch: int) -> Prepared:
+    def _prepare(self, query: wire.Query) -> Prepared:
         path = wire.path_of(query.name)
         answer = synthesize(path, query.qtype, self._source, self._settings)
         prepared = Prepared(answer, path)
@@ -175,8 +162,8 @@ class Responder:
             self._counters.cut += 1
             self._tell_cut(query.name, path)
         if not prepared.stamps:  # outside every zone: it depends on the configuration alone
-            prepared.stamps = ((self._source.epoch, epoch),)
-        self._prepared.put((query.name, query.qtype), prepared, prepared.stamps, epoch, prepared.memory)
+            prepared.stamps = ((self._source.epoch, self._source.epoch.version),)
+        self._kept.keep_records(query, prepared)
         return prepared
 
     def _tell_cut(self, name: bytes, path: Path) -> None:
@@ -190,13 +177,13 @@ class Responder:
         )
 
     def opt(self, query: wire.Query, rcode: int, extended_error: int | None) -> bytes:
-        """Our OPT for a query that had one; b"" for others."""
+        """Our OPT for a query that had one; b"" for others. Notes in the query what its options are answered with."""
         if query.edns is None:
             return b""
         options = b"" if extended_error is None else wire.encode_extended_error(extended_error)
         if query.edns.options and rcode != wire.FORMERR:  # they may be what is malformed
-            options += self._options.answer(query.edns.options, query.client)
-        return wire.encode_opt(self._settings.payload_size, query.edns.do, rcode, options)
+            query.option = self._options.answer(query.edns.options, query.client)
+        return wire.encode_opt(self._settings.payload_size, query.edns.do, rcode, options + query.option)
 
     def limit(self, query: wire.Query) -> int:
         """The most bytes that the answer may have."""
@@ -214,6 +201,7 @@ class Responder:
         ending = [opt] if opt else []
         if prepared.rcode == wire.NOTAUTH:
             ending.append(query.tsig)
+            query.option = b""  # it is not at the end
         return pack(
             prepared,
             query.question,
@@ -222,6 +210,7 @@ class Responder:
             self.limit(query),
             udp=self._udp,
             rotate=self._settings.round_robin,
+            option=len(query.option),
         )
 
     def _chaos(self, query: wire.Query) -> Answer:
@@ -241,9 +230,3 @@ def bare(rcode: int) -> Prepared:
     answer = Answer()
     answer.rcode = rcode
     return Prepared(answer, ())
-
-
-def _repeats(query: wire.Query) -> bool:
-    """Whether the same bytes are likely to come again: no random letter case (0x20), no options such as cookies."""
-    edns = query.edns
-    return query.question.startswith(query.name) and (edns is None or not edns.options)

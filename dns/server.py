@@ -55,7 +55,7 @@ class DnsServer:
         self._clock = clock
         self._stack = AsyncExitStack()
         self._forwarder = Forwarder(routes, source, settings.zones, counters, clock)
-        prepared: Cache[tuple[bytes, int], Prepared] = Cache(int(cache_bytes * PREPARED_SHARE))
+        prepared: Cache[bytes, Prepared] = Cache(int(cache_bytes * PREPARED_SHARE))
 
         def responder(*, udp: bool) -> Responder:
             raw_bytes = int(cache_bytes * (RAW_SHARE_UDP if udp else RAW_SHARE_TCP))

@@ -25,6 +25,7 @@ NO_HOST = "it has no host: it gives only TXT"
 MAX_ADDITIONAL = 4096  # records; more would not fit into the largest message
 ARPA = ((b"arpa", b"in-addr"), (b"arpa", b"ip6"))
 TRANSFERS = frozenset((wire.IXFR, wire.AXFR, wire.MAILB, wire.MAILA))
+COMMON = frozenset((wire.A, wire.AAAA, wire.SRV, wire.TXT, wire.MX, wire.CNAME, wire.SVCB, wire.HTTPS))
 AT_APEX = frozenset((wire.A, wire.AAAA, wire.SRV, wire.TXT, wire.MX))  # answered from apex.dns.D
 
 
@@ -90,7 +91,7 @@ class _Synthesis:
     def respond(self) -> None:
         zone = self.zones.closest(self.owner)
         if zone is None:
-            self.answer.outside = True
+            self.answer.outside = self.answer.passing = True
             if self.qtype != wire.PTR or not self._stored_ptr():
                 self.answer.rcode = wire.REFUSED
             return
@@ -331,6 +332,8 @@ class _Synthesis:
         return self.follower.ttl(record)
 
     def _negative(self, zone: Zone, *, exists: bool) -> None:
+        stored = self.matcher.find(self.owner) if exists and self.qtype in COMMON else None
+        self.answer.passing = stored is None or not stored.count
         self.answer.rcode = wire.NOERROR if exists else wire.NXDOMAIN
         self.answer.authority.append(self._soa(zone, min(zone.ttl, zone.negative_ttl)))  # RFC 2308 section 3
 

@@ -15,6 +15,7 @@ from discovery.dns.source import Path
 
 # Types (IANA "DNS Parameters").
 A, NS, CNAME, SOA, PTR, HINFO, MX, TXT, AAAA, SRV, OPT, TSIG = 1, 2, 5, 6, 12, 13, 15, 16, 28, 33, 41, 250
+SVCB, HTTPS = 64, 65
 IXFR, AXFR, MAILB, MAILA, ANY = 251, 252, 253, 254, 255
 IN, CH = 1, 3
 # Response codes.
@@ -61,9 +62,22 @@ class Edns:
 class Query:
     """A query as read. `rcode` other than NOERROR: refuse it with that. `name` is the question's name, A-Z folded,
     in wire form; `question` the question's bytes as they came (b"" when there was none to read). `tsig`: the TSIG
-    record to answer a signed query with. `client`: the 4 or 16 bytes of the address it came from."""
+    record to answer a signed query with.
+    `client`: the 4 or 16 bytes of the address it came from; `option`: the options that are answered to it alone."""
 
-    __slots__ = ("client", "edns", "flags", "id", "name", "qclass", "qtype", "question", "rcode", "tsig")
+    __slots__ = (
+        "client",
+        "edns",
+        "flags",
+        "id",
+        "name",
+        "option",
+        "qclass",
+        "qtype",
+        "question",
+        "rcode",
+        "tsig",
+    )
 
     def __init__(self, ident: int, flags: int) -> None:
         self.id = ident
@@ -76,6 +90,12 @@ class Query:
         self.edns: Edns | None = None
         self.tsig = b""
         self.client = b""
+        self.option = b""
+
+    @property
+    def key(self) -> bytes:
+        """The question with its letter case folded."""
+        return self.name + self.question[-4:]
 
     @property
     def opcode(self) -> int:
@@ -231,6 +251,11 @@ Rdata = Sequence[bytes | Path]  # parts: bytes as they are, a Path as a name tha
 def encode_name(path: Path) -> bytes:
     """The name in wire form, uncompressed (as SRV targets must be, RFC 2782)."""
     return b"".join([bytes((len(label),)) + label for label in reversed(path)]) + b"\0"
+
+
+def encode_question(path: Path, qtype: int) -> bytes:
+    """A question of class IN."""
+    return encode_name(path) + _TWO.pack(qtype, IN)
 
 
 class Encoder:

@@ -59,6 +59,7 @@ PURE = {
     "dns/admission.py",
     "dns/rrl.py",
     "dns/cache.py",
+    "dns/kept.py",
     "dns/cookies.py",
     "dns/options.py",
     "dns/counters.py",

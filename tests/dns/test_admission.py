@@ -60,7 +60,7 @@ def test_a_client_that_may_not_ask_is_refused_with_the_reason_over_udp_and_tcp()
 def test_a_cached_answer_is_no_way_around_it() -> None:
     world = World(WEB)
     answering = admitted(world, ONE_NETWORK)
-    for _ in range(3):
+    for _ in range(4):
         asked(answering, INSIDE)
         assert read(asked(answering, OUTSIDE)).rcode() == 5
     assert world.counters.hits_raw == 2

@@ -97,7 +97,7 @@ class World:
 
     def responder(self, *, udp: bool, cache_bytes: int = 1 << 20) -> Responder:
         """A fresh one, with caches of its own."""
-        prepared: Cache[tuple[bytes, int], Prepared] = Cache(cache_bytes)
+        prepared: Cache[bytes, Prepared] = Cache(cache_bytes)
         return Responder(
             self.view,
             self.settings,

@@ -1,0 +1,125 @@
+"""From a packet to its answer by what is kept alone: the hit path.
+
+Owns the two levels (house.md, "the way of the data"). Raw: the packet after its id. Prepared: the question, its letter
+case folded -> the answer's records, and with them the packets made of those by the query's shape: all of it beside
+the id, the question and a cookie. A query that differs from one that was parsed in those alone means the same, so
+nothing is parsed here. An answer enters the prepared level when it is made and the raw one when it is asked for again,
+so that a flood of questions that differ drives out nothing that is in use.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from discovery.dns import wire
+from discovery.dns.answer import Body, Prepared
+from discovery.dns.cache import Cache
+from discovery.dns.counters import DnsCounters
+from discovery.dns.options import Options
+from discovery.dns.source import Source
+
+MAX_SHAPES = 8  # of one question; clients of one kind send one
+OPT = 11  # bytes of an OPT record without options
+COOKIE = OPT + 4  # and with the head of one option
+COOKIES = {b"\0\x0c\0\x0a\0\x08": COOKIE + 8, b"\0\x1c\0\x0a\0\x18": COOKIE + 24}
+"""Where a cookie is the only option: the lengths and the code in front of it -> bytes of such an OPT (RFC 7873)."""
+
+
+class Kept:
+    """For UDP or for TCP, whose answers differ in size; `prepared` is shared."""
+
+    def __init__(
+        self,
+        source: Source,
+        counters: DnsCounters,
+        options: Options,
+        *,
+        draw: Callable[[], float],
+        udp: bool,
+        raw_bytes: int,
+        prepared: Cache[bytes, Prepared],
+    ) -> None:
+        self._source = source
+        self._counters = counters
+        self._options = options
+        self._draw = draw
+        self._udp = udp
+        self._raw: Cache[bytes, Body] = Cache(raw_bytes)
+        self._entries = self._raw.entries
+        self._prepared = prepared
+
+    def answer(self, packet: bytes, client: bytes) -> bytes | None:
+        """The packet to send, counted; None when it must be made. `packet` may be any bytes."""
+        epoch = self._source.epoch.version
+        key = packet[2:]
+        raw = self._entries.get(key)
+        if raw is not None and raw.holds(epoch):
+            body = raw.content
+            counters = self._counters
+            counters.hits_raw += 1
+            counters.rcodes[body.rcode] += 1
+            if body.shortened:
+                self._count_shortened()
+            return body.answer(packet[:2], packet[12 : body.end], self._draw)
+        end = packet.find(0, 12) + 5
+        question = packet[12:end]
+        folded = question[:-4].lower() + question[-4:]
+        entry = self._prepared.entries.get(folded)
+        if entry is None or not entry.holds(epoch):
+            return None
+        rest = packet[end:]
+        bodies = entry.content.bodies[self._udp]
+        shaped = bodies.get(packet[2:12] + rest)
+        option = b""
+        if shaped is None:
+            if COOKIES.get(rest[OPT - 2 : COOKIE]) != len(rest):
+                return None
+            shaped = bodies.get(packet[2:12] + rest[:COOKIE])
+            if shaped is None:
+                return None
+            option = self._options.answer(rest[OPT:], client)
+            if len(option) != shaped.option:
+                return None
+        elif question == folded:
+            self._raw.put(key, shaped, entry.content.stamps, epoch, len(key) + shaped.size)
+        self._counters.hits_prepared += 1
+        self.count(shaped)
+        return shaped.answer(packet[:2], question, self._draw) + option
+
+    def count(self, body: Body) -> None:
+        """An answer that is sent."""
+        self._counters.rcodes[body.rcode] += 1
+        if body.shortened:
+            self._count_shortened()
+
+    def _count_shortened(self) -> None:
+        if self._udp:
+            self._counters.truncated += 1
+        else:
+            self._counters.cut += 1
+
+    def prepared(self, key: bytes) -> Prepared | None:
+        """The records that answer a question (`wire.Query.key`), while they hold."""
+        return self._prepared.get(key, self._source.epoch.version)
+
+    def keep_records(self, query: wire.Query, prepared: Prepared) -> None:
+        epoch, size = self._source.epoch.version, prepared.memory + len(query.key)
+        self._prepared.put(query.key, prepared, prepared.stamps, epoch, size, passing=prepared.passing)
+
+    def keep(self, packet: bytes, query: wire.Query, prepared: Prepared, body: Body) -> None:
+        """Keeps the packet made of `prepared` for that query, where another with the same shape may come."""
+        entry = self._prepared.entries.get(query.key)
+        if entry is None or entry.content is not prepared or packet.find(0, 12) + 5 != body.end:
+            return  # not kept, or a name with a zero byte in a label
+        rest = packet[body.end :]
+        if query.edns is not None and COOKIES.get(rest[OPT - 2 : COOKIE]) == len(rest):
+            rest = rest[:COOKIE]
+        elif len(rest) > OPT:
+            return
+        bodies = prepared.bodies[self._udp]
+        size = body.size
+        if len(bodies) == MAX_SHAPES:
+            size -= sum(each.size for each in bodies.values())
+            bodies.clear()
+        bodies[packet[2:12] + rest] = body
+        self._prepared.grow(entry, size)
