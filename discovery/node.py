@@ -8,12 +8,14 @@ the store. It holds no rules of its own; only this module names the store's engi
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import logging
 import os
 import resource
 import signal
 import socket
 import sys
+import time
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -21,9 +23,9 @@ from pathlib import Path
 import msgspec
 from aiohttp import web
 
-from discovery import activation, logs, sockets
+from discovery import __version__, activation, logs, sockets
 from discovery.api.app import make_app, make_runner
-from discovery.api.parts import ApiParts
+from discovery.api.parts import ApiParts, rfc3339
 from discovery.config import Loaded
 from discovery.cookie_secrets import CookieSecrets
 from discovery.dns.server import DnsServer
@@ -34,6 +36,7 @@ from discovery.kv.contract import Store
 from discovery.kv.embedded import EmbeddedStore
 from discovery.kv.guard import Guard
 from discovery.metrics import Metrics
+from discovery.nodes import NodeRecord, Nodes
 from discovery.registry import Registry
 from discovery.reload import restart_needed
 from discovery.saved_view import SavedView
@@ -59,6 +62,7 @@ class Node:
         self._loaded = loaded
         self._load = load
         self._stack = AsyncExitStack()
+        self._started_at = rfc3339(time.time())
         self.metrics = Metrics()
         self.settings = dns_settings(
             config, host_name=socket.gethostname(), local_addresses=sockets.local_addresses()
@@ -110,6 +114,7 @@ class Node:
             dns=self.settings,
             cached=self.dns_server.is_kept,
             reload=self.reload,
+            me=self._me,
         )
         self.dns: list[tuple[str, int]] = []
         self.http: list[tuple[str, int]] = []
@@ -140,6 +145,11 @@ class Node:
         self._stack.push_async_callback(self.feed.close)
         await self._serve(bound.http)
         await self.feed.start()
+        if config.store.engine != "embedded":
+            nodes = Nodes(self.store, self.view, self._me())
+            nodes.start()
+            self._stack.push_async_callback(nodes.close)
+            self.parts.others = nodes.others
         self.cookie_secrets.start()
         self._stack.push_async_callback(self.cookie_secrets.close)
 
@@ -149,6 +159,22 @@ class Node:
         self._stack.push_async_callback(runner.cleanup)
         for sock in bound:
             await web.SockSite(runner, sock).start()
+
+    def _me(self) -> NodeRecord:
+        """What this node says of itself to the others."""
+        node = self.settings.node
+        addresses = tuple(str(ipaddress.ip_address(each)) for each in node.addresses)
+        urls = []
+        for host, port in self.http:
+            is_any = ipaddress.ip_address(host).is_unspecified
+            urls += [f"http://{_text((each, port))}" for each in (addresses if is_any else (host,))]
+        return NodeRecord(
+            name=node.label.decode(),
+            addresses=addresses,
+            http=tuple(urls),
+            version=__version__,
+            started_at=self._started_at,
+        )
 
     async def stop(self) -> None:
         self.parts.stopping = True

@@ -50,6 +50,7 @@ class View:
         self.epoch = Branch(b"", None)
         self.ready = False
         self.stale = False
+        self.nodes: tuple[tuple[bytes, tuple[bytes, ...]], ...] = ()
         self.revision = 0
         self.unreadable: dict[bytes, str] = {}  # key -> reason; keys that are no names among them
         self.newly_unreadable: list[tuple[bytes, str]] = []  # for the feed to log and clear
@@ -147,6 +148,13 @@ class View:
             self._move(self.root.grow(record.path))
             if record.address is not None and self._reverse:
                 self._move(self.addresses.grow(names.reverse_path(record.address)))
+
+    def set_nodes(self, nodes: Iterable[tuple[bytes, tuple[bytes, ...]]]) -> None:
+        """The live nodes of the cluster: name and addresses of each."""
+        told = tuple(nodes)
+        if told != self.nodes:
+            self.nodes = told
+            self.new_epoch()
 
     def new_epoch(self) -> None:
         """Makes every cached answer stale: readiness, staleness, configuration or live nodes changed."""

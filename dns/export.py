@@ -34,7 +34,8 @@ def export(zone: Zone, source: Source, settings: Settings) -> Iterator[str]:
 
 def _names(zone: Zone, source: Source, settings: Settings) -> Iterator[tuple[Path, Branch | None]]:
     """All names of the zone that hold something, its own ones too; not those of a zone that begins within it."""
-    own = {zone.apex, zone.ns, (*zone.ns, settings.node.label)}
+    labels = [label for label, _ in source.nodes] or [settings.node.label]
+    own = {zone.apex, zone.ns, *((*zone.ns, label) for label in labels)}
     if zone.local is not None:
         own.add((*zone.dns, b"local"))
     for root in (source.root, source.addresses) if zone.reverse else (source.root,):

@@ -147,13 +147,26 @@ class Matcher:
                 self.trace.left_out(record, f"unreadable: {record.reason}")
 
     def _own(self, path: Path, zone: Zone) -> list[OwnRecord] | None:
-        """What stands at `ns.dns.D`, and at this node's name there, for as long as no host is stored below it."""
-        if path != zone.ns and path != (*zone.ns, self._node.label):
+        """What stands at `ns.dns.D`, and at each live node's name there, for as long as no host is stored below it.
+
+        Where there is no cluster that is this node, which has the name of all itself.
+        """
+        if path[: len(zone.ns)] != zone.ns or len(path) > len(zone.ns) + 1:
             return None
+        nodes = self._source.nodes or ((self._node.label, self._node.addresses),)
+        if path != zone.ns:
+            nodes = [node for node in nodes if node[0] == path[-1]]
+            if not nodes:
+                return None
         branch = self.find(zone.ns)
         if branch is not None and any(host_of(record) is not None for record in branch.walk()):
             return None
-        return [OwnRecord(path, address) for address in self._node.addresses]
+        alone = not self._source.nodes
+        return [
+            OwnRecord(path if alone else (*zone.ns, label), address)
+            for label, addresses in nodes
+            for address in addresses
+        ]
 
     def _special(self, path: Path, zone: Zone) -> Match | None:
         """A name that says how to choose among the services of the name above it, or None."""

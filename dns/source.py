@@ -94,6 +94,10 @@ class Source(Protocol):
     @property
     def root(self) -> Branch: ...
     @property
+    def nodes(self) -> Sequence[tuple[bytes, Sequence[bytes]]]:
+        """The live nodes of the cluster: label and addresses (4 or 16 bytes) of each; none without a cluster."""
+
+    @property
     def addresses(self) -> Branch:
         """The services by their address: a tree of reverse names. Empty when no reverse zone is configured."""
 

@@ -6,14 +6,12 @@ asked is said as an error beside what is known; the route itself answers as long
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Sequence
 from typing import Literal
 
 import msgspec
 from aiohttp import web
 
-from discovery import __version__
 from discovery.api import bodies
 from discovery.api.answers import reply
 from discovery.api.parts import PARTS, ApiParts
@@ -22,18 +20,22 @@ from discovery.kv.contract import Member
 
 
 class NodeState(msgspec.Struct):
-    """`addresses`: where others reach it, as DNS says. `revision` is the view's; `lag` how many revisions of the
-    store it has not seen (null: the store is out of reach); `stale_seconds` for how long the store has been so.
+    """`addresses`: where others reach it, as DNS says. What follows `this` is known of this node alone, null of others:
+    `revision` is the view's; `lag` how many revisions of the store it has not seen (null, too, while the store is out
+    of reach); `stale_seconds` for how long the store has been so.
     """
 
     name: str
     addresses: Sequence[str]
+    http: Sequence[str]
     version: str
-    ready: bool
-    stale: bool
-    revision: int
-    lag: int | None
-    stale_seconds: float
+    started_at: str
+    this: bool = False
+    ready: bool | None = None
+    stale: bool | None = None
+    revision: int | None = None
+    lag: int | None = None
+    stale_seconds: float | None = None
 
 
 class MemberState(msgspec.Struct):
@@ -89,20 +91,21 @@ async def get(request: web.Request) -> web.Response:
     if parts.feed.lost:
         errors.append(f"out of reach for {parts.feed.stale_seconds:.1f} s: {parts.feed.trouble}")
     store = StoreSide(parts.config.store.engine, reachable, errors, [_member(each) for each in members])
-    return reply(request, Cluster(parts.view.revision, [_this_node(parts, lag)], store))
+    return reply(request, Cluster(parts.view.revision, _nodes(parts, lag), store))
 
 
-def _this_node(parts: ApiParts, lag: int | None) -> NodeState:
-    return NodeState(
-        name=parts.dns.node.label.decode(),
-        addresses=[str(ipaddress.ip_address(each)) for each in parts.dns.node.addresses],
-        version=__version__,
+def _nodes(parts: ApiParts, lag: int | None) -> list[NodeState]:
+    """This node first, as it is; the others as they say."""
+    this = NodeState(
+        **msgspec.structs.asdict(parts.me()),
+        this=True,
         ready=parts.view.ready and not parts.stopping,
         stale=parts.view.stale,
         revision=parts.view.revision,
         lag=lag,
         stale_seconds=round(parts.feed.stale_seconds, 3),
     )
+    return [this, *(NodeState(**msgspec.structs.asdict(each)) for each in parts.others())]
 
 
 def _member(member: Member) -> MemberState:

@@ -20,6 +20,7 @@ from discovery.feed import Feed
 from discovery.kv.contract import Store
 from discovery.metrics import Metrics
 from discovery.names import Path
+from discovery.nodes import NodeRecord
 from discovery.registry import Registry
 from discovery.settings import Config, ZoneConfig
 from discovery.view import View
@@ -29,9 +30,9 @@ from discovery.view import View
 class ApiParts:
     """`now`: seconds since the epoch (UTC). `stopping` is set by the node when it begins to stop.
 
-    `dns` is what DNS answers with, `cached` whether it keeps an answer to a name and type.
-    `reload` takes over what may change in the configuration and names the settings that need a restart; it raises
-    ConfigError.
+    `me` is what this node says of itself, `others` the live nodes beside it. `dns` is what DNS answers with, `cached`
+    whether it keeps an answer to a name and type. `reload` takes over what may change in the configuration and names
+    the settings that need a restart; it raises ConfigError.
     """
 
     config: Config
@@ -43,6 +44,8 @@ class ApiParts:
     dns: Settings
     cached: Callable[[Path, int], bool]
     reload: Callable[[], Sequence[str]]
+    me: Callable[[], NodeRecord]
+    others: Callable[[], Sequence[NodeRecord]] = tuple
     now: Callable[[], float] = time.time
     stopping: bool = False
     zones: dict[Path, ZoneConfig] = field(init=False)

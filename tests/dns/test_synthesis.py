@@ -296,6 +296,27 @@ def test_a_node_without_an_address_still_is_the_zones_name_server() -> None:
     assert World(node=Node(b"n1")).says("ns.dns", "A") == ["NODATA"]
 
 
+def test_the_live_nodes_of_a_cluster_are_the_name_servers() -> None:
+    world = World()
+    world.view.set_nodes(
+        [(b"n1", (bytes((192, 0, 2, 53)),)), (b"n2", (bytes((192, 0, 2, 54)), bytes(15) + b"\1"))]
+    )
+    assert world.says("", "NS") == ["@ 5 NS n1.ns.dns", "@ 5 NS n2.ns.dns"]
+    assert sorted(world.adds("", "NS")) == [
+        "n1.ns.dns 5 A 192.0.2.53",
+        "n2.ns.dns 5 A 192.0.2.54",
+        "n2.ns.dns 5 AAAA ::1",
+    ]
+    assert sorted(world.says("ns.dns", "A")) == ["ns.dns 5 A 192.0.2.53", "ns.dns 5 A 192.0.2.54"]
+    assert world.says("n2.ns.dns", "A") == ["n2.ns.dns 5 A 192.0.2.54"]
+    assert world.says("n3.ns.dns", "A") == ["NXDOMAIN"]
+    world.view.set_nodes([(b"n2", (bytes((192, 0, 2, 54)),))])
+    assert world.says("", "NS") == ["@ 5 NS n2.ns.dns"]  # no answer of before is kept
+    assert world.says("n1.ns.dns", "A") == ["NXDOMAIN"]
+    world.put("ns1.ns.dns", {"host": "192.0.2.1"})
+    assert world.says("", "NS") == ["@ 5 NS ns1.ns.dns"]  # what is stored goes before
+
+
 def test_text_below_ns_dns_does_not_replace_the_node() -> None:
     world = World({"note.ns.dns": {"text": "hello"}})
     assert world.says("ns.dns", "A") == ["ns.dns 5 A 192.0.2.53"]

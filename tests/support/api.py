@@ -24,6 +24,7 @@ from discovery.feed import Feed
 from discovery.kv.contract import KV
 from discovery.kv.embedded import EmbeddedStore
 from discovery.metrics import Metrics
+from discovery.nodes import NodeRecord
 from discovery.registry import Registry
 from discovery.settings import Config, ZoneConfig
 from discovery.view import View
@@ -181,6 +182,9 @@ async def running_api(
         dns=dns_settings(config, host_name="n1", local_addresses=[]),
         cached=lambda path, qtype: False,
         reload=lambda: ["dns.listen"],
+        me=lambda: NodeRecord(
+            "n1", ("127.0.0.1",), ("http://127.0.0.1:8053",), "0", "2023-11-14T22:13:20.250Z"
+        ),
         now=lambda: NOW,
     )
     await api.store.start()
