@@ -32,7 +32,7 @@ check: $(VENV)/.installed-dev    ## format, lint, types and the fast tests
 	$(BIN)/ruff check .
 	$(BIN)/mypy -p discovery
 	$(BIN)/mypy tests
-	$(BIN)/pytest -q -m "not slow and not cluster and not e2e"
+	$(BIN)/pytest -q -n auto --dist loadfile -m "not slow and not cluster and not e2e"
 
 bench-dns: $(VENV)/.installed-dev    ## queries per CPU second beside NSD's and Knot's (SCENARIOS="hits tcp" for some of it)
 	@$(call install,$(BENCH_PACKAGES))
