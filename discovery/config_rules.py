@@ -30,12 +30,23 @@ def fail(where: str, key: str, complaint: str) -> NoReturn:
 def check(config: Config, origins: Mapping[str, str]) -> Config:
     """Bring names into one form and hold the rules between settings. Raises ConfigError."""
     config = _names(config, origins)
-    for key, addresses in (("dns.listen", config.dns.listen), ("http.listen", config.http.listen)):
+    listening = (
+        ("dns.listen", config.dns.listen),
+        ("dns.tls_listen", config.dns.tls_listen),
+        ("http.listen", config.http.listen),
+    )
+    for key, addresses in listening:
         for text in addresses:
             try:
                 parse_address(text)
             except ValueError as error:
                 fail(origins[key], key, str(error))
+    if config.dns.tls_listen and not config.dns.tls.cert:
+        fail(
+            origins["dns.tls_listen"],
+            "dns.tls_listen",
+            "needs a certificate; set dns.tls.cert and dns.tls.key",
+        )
     if not config.http.open and not config.http.tokens:
         for text in config.http.listen:
             if not _is_loopback(parse_address(text)[0]):

@@ -141,6 +141,11 @@ class _Snapshot:
             "DNS questions refused by dns.allow or dns.deny.",
             dns.not_permitted,
         )
+        yield _counter(
+            "discovery_dns_connections_refused_total",
+            "Connections of DNS over TCP beyond a limit.",
+            dns.connections_refused,
+        )
         limited = CounterMetricFamily(
             "discovery_dns_rate_limited_total", "DNS answers over the rate of dns.rrl.", labels=["result"]
         )

@@ -14,6 +14,7 @@ import os
 import resource
 import signal
 import socket
+import ssl
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -41,6 +42,7 @@ from discovery.registry import Registry
 from discovery.reload import restart_needed
 from discovery.saved_view import SavedView
 from discovery.settings import Config
+from discovery.tls import server_context
 from discovery.view import View
 
 log = logging.getLogger(__name__)
@@ -117,6 +119,7 @@ class Node:
             me=self._me,
         )
         self.dns: list[tuple[str, int]] = []
+        self.tls: list[tuple[str, int]] = []
         self.http: list[tuple[str, int]] = []
 
     async def start(self) -> None:
@@ -130,16 +133,18 @@ class Node:
     async def _start(self) -> None:
         config = self._loaded.config
         bound = sockets.bind_all(config, activation.take(os.environ, os.getpid()))
-        for sock in (*bound.udp, *bound.tcp, *bound.http):
+        for sock in (*bound.udp, *bound.tcp, *bound.tls, *bound.http):
             self._stack.callback(sock.close)
         self.dns = [_address(sock) for sock in bound.tcp or bound.udp]
+        self.tls = [_address(sock) for sock in bound.tls]
         self.http = [_address(sock) for sock in bound.http]
         if self.saved is not None:
             await self.saved.open()
             self._stack.push_async_callback(self.saved.close)
+        context = _tls_context(config) if bound.tls else None
         await self.store.start()
         self._stack.push_async_callback(self.store.close)
-        await self.dns_server.start(bound.udp, bound.tcp)
+        await self.dns_server.start(bound.udp, bound.tcp, bound.tls, context)
         self._stack.push_async_callback(self.dns_server.close)
         # Before HTTP here, so that it ends after HTTP, whose calls wait for the view.
         self._stack.push_async_callback(self.feed.close)
@@ -186,6 +191,8 @@ class Node:
         Raises ConfigError, and changes nothing then.
         """
         loaded = self._load()
+        if self.tls and loaded.config.dns.tls.cert:
+            self.dns_server.renew(_tls_context(loaded.config))
         waiting = restart_needed(self._loaded.config, loaded.config)
         logs.setup(loaded.config.log)
         log.info("configuration reloaded", extra={"restart_needed": ",".join(waiting) or "nothing"})
@@ -254,6 +261,8 @@ def _announce(node: Node, loaded: Loaded, announce: Announce) -> None:
     http = _text(node.http[0])
     for address in node.dns:
         announce(f"DNS   {_text(address)} (UDP, TCP)")
+    for address in node.tls:
+        announce(f"TLS   {_text(address)} (DNS over TLS)")
     for address in node.http:
         announce(f"HTTP  http://{_text(address)}")
     store = loaded.config.store
@@ -271,6 +280,10 @@ def _announce(node: Node, loaded: Loaded, announce: Announce) -> None:
         announce("Ready; ^C stops.")
     else:
         announce("Started; DNS answers SERVFAIL (Not Ready) until the store can be read. ^C stops.")
+
+
+def _tls_context(config: Config) -> ssl.SSLContext:
+    return server_context(config.dns.tls.cert, config.dns.tls.key, "dns.tls")
 
 
 def _address(sock: socket.socket) -> tuple[str, int]:

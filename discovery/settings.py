@@ -68,6 +68,13 @@ class RrlConfig(Struct, frozen=True, kw_only=True):
     ] = 0
 
 
+class DnsTlsConfig(Struct, frozen=True, kw_only=True):
+    cert: Annotated[str, Meta(description="File of the server's certificate chain (PEM).")] = ""
+    key: Annotated[
+        str, Meta(description="File of its private key (PEM); empty: in the certificate's file.")
+    ] = ""
+
+
 class DnsConfig(Struct, frozen=True, kw_only=True):
     listen: Annotated[
         tuple[str, ...],
@@ -124,8 +131,18 @@ class DnsConfig(Struct, frozen=True, kw_only=True):
         ),
     ] = ()
     tls_listen: Annotated[
-        tuple[str, ...], Meta(extra=UNBUILT, description="Addresses for DNS over TLS; empty: off.")
+        tuple[str, ...],
+        Meta(
+            description="Addresses for DNS over TLS, such as 192.0.2.1:853; empty: off. They need `dns.tls`."
+        ),
     ] = ()
+    tls: Annotated[
+        DnsTlsConfig,
+        Meta(
+            extra=RELOAD,
+            description="The certificate of DNS over TLS. A reload reads the files anew, for renewed ones.",
+        ),
+    ] = DnsTlsConfig()
 
 
 class TlsConfig(Struct, frozen=True, kw_only=True):

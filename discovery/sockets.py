@@ -33,8 +33,8 @@ IP_MTU_DISCOVER, IP_PMTUDISC_OMIT, IPV6_MTU_DISCOVER, IPV6_PMTUDISC_OMIT = 10, 5
 def bind_all(config: Config, given: Given) -> Given:
     """Every socket of the node, bound as configured where none of its kind is `given`. Raises ConfigError."""
     with ExitStack() as stack:
-        udp, tcp, http = list(given.udp), list(given.tcp), list(given.http)
-        for sock in (*udp, *tcp, *http):
+        udp, tcp, tls, http = map(list, given)
+        for sock in (*udp, *tcp, *tls, *http):
             stack.callback(sock.close)
         if not udp and not tcp:
             for text in config.dns.listen:
@@ -54,12 +54,21 @@ def bind_all(config: Config, given: Given) -> Given:
                     "listen on loopback, or allow it with http.open: true",
                     field="http.open",
                 )
+        if not tls:
+            for text in config.dns.tls_listen:
+                tls.append(bind_tcp(text, "dns.tls_listen"))
+                stack.callback(tls[-1].close)
+        elif not config.dns.tls.cert:
+            raise ConfigError(
+                "a socket for DNS over TLS was given, but no certificate; set dns.tls.cert and dns.tls.key",
+                field="dns.tls.cert",
+            )
         if not http:
             for text in config.http.listen:
                 http.append(bind_tcp(text, "http.listen"))
                 stack.callback(http[-1].close)
         stack.pop_all()
-    return Given(udp=tuple(udp), tcp=tuple(tcp), http=tuple(http))
+    return Given(*map(tuple, (udp, tcp, tls, http)))
 
 
 def bind_dns(text: str) -> tuple[list[socket.socket], socket.socket]:

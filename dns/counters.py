@@ -20,10 +20,12 @@ class DnsCounters:
     `forward_hits`: answers of theirs that were kept.
     `not_permitted`: questions of clients that may not ask; `slipped`, `rate_limited`: answers over their network's rate
     that were sent cut, or not sent.
+    `connections_refused`: connections beyond a limit.
     `malformed` are those that were answered FORMERR or could not be answered for being damaged.
     """
 
     __slots__ = (
+        "connections_refused",
         "cut",
         "dropped",
         "failed",
@@ -58,6 +60,7 @@ class DnsCounters:
         self.forwarded = 0
         self.malformed = 0
         self.not_permitted = 0
+        self.connections_refused = 0
         self.slipped = 0
         self.rate_limited = 0
         self.rcodes = [0] * RCODES

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import random
 import socket
+import ssl
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
@@ -18,6 +19,7 @@ from ipaddress import ip_address
 from discovery.dns.admission import NO_LIMITS, Limits, admit
 from discovery.dns.answer import Prepared
 from discovery.dns.cache import Cache
+from discovery.dns.connections import Connections
 from discovery.dns.cookies import Cookies
 from discovery.dns.counters import DnsCounters
 from discovery.dns.deferred import DeferredResponder
@@ -27,6 +29,7 @@ from discovery.dns.responder import Responder
 from discovery.dns.source import Path, Source
 from discovery.dns.synthesis import Settings
 from discovery.dns.tcp import TcpListener
+from discovery.dns.tls import TlsListener
 from discovery.dns.udp import UdpListener
 from discovery.dns.wildcard import WildcardListener
 
@@ -52,6 +55,8 @@ class DnsServer:
         self.cookies = Cookies(time.time)
         options = Options(settings.nsid, self.cookies)
         self._counters = counters
+        self._connections = Connections()
+        self._tls: list[TlsListener] = []
         self._clock = clock
         self._stack = AsyncExitStack()
         self._forwarder = Forwarder(routes, source, settings.zones, counters, clock)
@@ -79,8 +84,14 @@ class DnsServer:
             DeferredResponder(each, self._forwarder, source, settings) for each in (self._udp, self._tcp)
         )
 
-    async def start(self, udp: Sequence[socket.socket], tcp: Sequence[socket.socket]) -> None:
-        """Answers on bound sockets, and takes them over."""
+    async def start(
+        self,
+        udp: Sequence[socket.socket],
+        tcp: Sequence[socket.socket],
+        tls: Sequence[socket.socket] = (),
+        context: ssl.SSLContext | None = None,
+    ) -> None:
+        """Answers on bound sockets, and takes them over; `tls` needs `context`."""
         loop = asyncio.get_running_loop()
         for closable in (self._forwarder, self._deferred_udp, self._deferred_tcp):
             self._stack.callback(closable.close)
@@ -91,12 +102,22 @@ class DnsServer:
             )
             listener.start(loop)
             self._stack.callback(listener.close, loop)
+        streams = (self._admitted_tcp, self._deferred_tcp, self._counters, self._clock, self._connections)
+        for sock in tls:
+            assert context is not None
+            tls_listener = TlsListener(sock, *streams, context)
+            tls_listener.start()
+            self._tls.append(tls_listener)
+            self._stack.callback(tls_listener.close)
         for sock in tcp:
-            tcp_listener = TcpListener(
-                sock, self._admitted_tcp, self._deferred_tcp, self._counters, self._clock
-            )
+            tcp_listener = TcpListener(sock, *streams)
             await tcp_listener.start()
             self._stack.push_async_callback(tcp_listener.close)
+
+    def renew(self, context: ssl.SSLContext) -> None:
+        """New connections over TLS have this certificate."""
+        for listener in self._tls:
+            listener.context = context
 
     async def close(self) -> None:
         """Sends out what is answered, and ends."""

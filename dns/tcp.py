@@ -1,8 +1,8 @@
-"""DNS over TCP (RFC 7766): framed queries on connections.
+"""DNS over TCP (RFC 7766): framed queries on connections, those over TLS (`tls`) too.
 
-Owns the connections: many queries on one, split anywhere, all answers to one read joined into one write. A connection
-idle for IDLE seconds is closed, as is one beyond MAX_CONNECTIONS and one that sends a frame of length zero; a client
-that stops reading is no longer read from, so what it can make us hold is bounded; it delays nobody else.
+Owns the streams: many queries on one connection, split anywhere, all answers to one read joined into one write, answers
+that wait for other servers out of order. A client that stops reading is no longer read from, so what it can make us
+hold is bounded; it delays nobody else. How many connections there may be, and how long one lasts, is `connections`'s.
 """
 
 from __future__ import annotations
@@ -15,14 +15,15 @@ from typing import cast
 
 from discovery.dns import query_log
 from discovery.dns.admission import Answering
+from discovery.dns.connections import Connections
 from discovery.dns.counters import DnsCounters
 from discovery.dns.deferred import DeferredResponder
+from discovery.dns.padding import padded
 from discovery.dns.responder import Deferred
 
-IDLE = 15.0  # seconds; RFC 7766 section 6.2.3 wants seconds, not minutes
-SWEEP = 1.0  # seconds between looks for idle connections
-MAX_CONNECTIONS = 2000
-HIGH_WATER = 256 * 1024  # bytes of answers a client may leave unread before we stop reading from it
+SWEEP = 1.0  # seconds between looks for connections whose time is over
+HIGH_WATER = 64 * 1024  # bytes of answers a client may leave unread before we stop reading from it
+MAX_AWAITED = 100  # answers of other servers that one connection may wait for before we stop reading from it
 
 
 class TcpListener:
@@ -35,6 +36,7 @@ class TcpListener:
         deferred: DeferredResponder,
         counters: DnsCounters,
         clock: Callable[[], float],
+        connections: Connections,
     ) -> None:
         self._sock = sock
         self._responder = responder
@@ -43,7 +45,7 @@ class TcpListener:
         self._clock = clock
         self._server: asyncio.Server | None = None
         self._sweeper: asyncio.TimerHandle | None = None
-        self.connections: set[_Connection] = set()
+        self.connections = connections
 
     @property
     def address(self) -> tuple[str, int]:
@@ -61,70 +63,81 @@ class TcpListener:
             self._sweeper.cancel()
         if self._server is not None:
             self._server.close()
-        for connection in list(self.connections):
+        for connection in self.connections:
             connection.close()
 
-    def _connection(self) -> _Connection:
-        return _Connection(self.connections, self._responder, self._deferred, self._counters, self._clock)
+    def _connection(self) -> Connection:
+        return Connection(self.connections, self._responder, self._deferred, self._counters, self._clock)
 
     def _sweep(self) -> None:
         self._sweeper = asyncio.get_running_loop().call_later(SWEEP, self._sweep)
-        self.end_idle()
-
-    def end_idle(self) -> None:
-        """Ends the connections on which nothing whole came for IDLE seconds."""
-        oldest = self._clock() - IDLE
-        for connection in list(self.connections):
-            if connection.active < oldest:
-                connection.abort()
+        self.connections.sweep(self._clock())
 
 
-class _Connection(asyncio.Protocol):
+class Connection(asyncio.Protocol):
+    """`active` and `opened`: seconds of the clock (`connections.Held`). `secure`: TLS, so answers may be padded."""
+
     def __init__(
         self,
-        connections: set[_Connection],
+        connections: Connections,
         responder: Answering,
         deferred: DeferredResponder,
         counters: DnsCounters,
         clock: Callable[[], float],
+        *,
+        secure: bool = False,
     ) -> None:
         self._connections = connections
         self._responder = responder
         self._deferred = deferred
         self._counters = counters
         self._clock = clock
+        self._secure = secure
         self._transport: asyncio.Transport | None = None
-        self._client, self._address = "", b""
+        self._client = ""
         self._buffer = b""
-        self._paused = False
+        self._paused = False  # the client has too much unread
         self._awaited = 0  # answers that other servers are asked for
         self._ended = False  # the client has sent all it will
-        self.active = clock()  # when the last whole query came
+        self.client = b""
+        self.active = self.opened = clock()
+
+    # ------------------------------------------------------------ the transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.take(transport)
+        peer = transport.get_extra_info("peername")  # None: reset before it was accepted
+        if peer is None or not self.is_admitted(str(peer[0])):
+            self.abort()
+
+    def take(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         self._transport.set_write_buffer_limits(high=HIGH_WATER)
-        peer = transport.get_extra_info("peername")
-        if peer is None or len(self._connections) >= MAX_CONNECTIONS:  # None: reset before it was accepted
-            self._transport.abort()
-            return
-        self._client = str(peer[0])
-        self._address = ip_address(self._client.partition("%")[0]).packed
-        self._connections.add(self)
+
+    def is_admitted(self, client: str) -> bool:
+        """Takes a place for the client with that address, where there is one."""
+        self._client = client
+        self.client = ip_address(client.partition("%")[0]).packed
+        admitted = self._connections.admit(self, self._clock())
+        self._counters.connections_refused += not admitted
+        return admitted
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._connections.discard(self)
+        self._connections.remove(self)
 
     def data_received(self, data: bytes) -> None:
         self._buffer = self._buffer + data if self._buffer else data
         self._respond()
 
     def eof_received(self) -> bool:
-        """A half-closed client still gets its answers: the end is only read when all before it is read."""
+        """A half-closed client still gets its answers: the end is only read when all before it is read.
+
+        TLS has no half-closed connections: its end is the end.
+        """
         self._ended = True
         if not self._awaited:
             self.close()
-        return True
+        return not self._secure
 
     def pause_writing(self) -> None:
         self._paused = True
@@ -133,10 +146,7 @@ class _Connection(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._paused = False
-        assert self._transport is not None
-        self._respond()
-        if not self._paused and not self._transport.is_closing():
-            self._transport.resume_reading()
+        self._go_on()
 
     def close(self) -> None:
         assert self._transport is not None
@@ -146,16 +156,17 @@ class _Connection(asyncio.Protocol):
         assert self._transport is not None
         self._transport.abort()
 
+    # ------------------------------------------------------------ queries and answers
+
     def _respond(self) -> None:
         """Answers every whole query in the buffer, until the client has too much unread."""
-        assert self._transport is not None
         respond, buffer = self._responder.respond, self._buffer
         answers: list[bytes] = []
         logging = query_log.is_on()
         at = pending = count = 0
         closing = False
         size = len(buffer)
-        while not self._paused and at + 2 <= size:
+        while at + 2 <= size and not self._is_full:
             length = buffer[at] << 8 | buffer[at + 1]
             if not length:
                 closing, at = True, size
@@ -164,7 +175,7 @@ class _Connection(asyncio.Protocol):
             if end > size:
                 break
             packet = buffer[at + 2 : end]
-            answer = respond(packet, self._address)
+            answer = respond(packet, self.client)
             at = end
             count += 1
             if isinstance(answer, Deferred):
@@ -173,6 +184,8 @@ class _Connection(asyncio.Protocol):
             if logging:
                 query_log.write(packet, answer, "tcp", self._client)
             if answer is not None:
+                if self._secure:
+                    answer = padded(packet, answer)
                 answers += (len(answer).to_bytes(2, "big"), answer)
                 pending += len(answer)
                 if pending > HIGH_WATER:
@@ -186,6 +199,11 @@ class _Connection(asyncio.Protocol):
         if closing:
             self.close()
 
+    @property
+    def _is_full(self) -> bool:
+        """Whether the client must first read, or other servers answer."""
+        return self._paused or self._awaited >= MAX_AWAITED
+
     def _defer(self, deferred: Deferred, packet: bytes) -> None:
         """Writes the answer when other servers have been asked; later questions need not wait for it."""
 
@@ -195,12 +213,26 @@ class _Connection(asyncio.Protocol):
                 answer = task.result()
                 if query_log.is_on():
                     query_log.write(packet, answer, "tcp", self._client)
+                if self._secure:
+                    answer = padded(packet, answer)
                 self._write([len(answer).to_bytes(2, "big"), answer])
+            if self._awaited == MAX_AWAITED - 1:
+                self._go_on()
             if self._ended and not self._awaited:
                 self.close()
 
+        assert self._transport is not None
         self._awaited += 1
+        if self._awaited == MAX_AWAITED:
+            self._transport.pause_reading()
         self._deferred.start(deferred, self._client).add_done_callback(write)
+
+    def _go_on(self) -> None:
+        """Answers what has been left lying, and reads on."""
+        assert self._transport is not None
+        self._respond()
+        if not self._is_full and not self._transport.is_closing():
+            self._transport.resume_reading()
 
     def _write(self, answers: list[bytes]) -> None:
         assert self._transport is not None

@@ -31,7 +31,7 @@ EDE_STALE_ANSWER, EDE_NOT_READY, EDE_PROHIBITED, EDE_NOT_AUTHORITATIVE, EDE_NO_R
     20,
     22,
 )
-OPTION_NSID, OPTION_COOKIE, OPTION_EDE = 3, 10, 15
+OPTION_NSID, OPTION_COOKIE, OPTION_PADDING, OPTION_EDE = 3, 10, 12, 15
 
 HEADER_SIZE = 12
 MIN_PAYLOAD = 512  # RFC 1035 section 4.2.1; RFC 6891 section 6.2.3: lower values count as 512
@@ -217,6 +217,17 @@ def _first_cookie(options: bytes) -> bytes:
     if at != len(options):
         raise FormatError("an EDNS option's length lies")
     return cookie
+
+
+def option_codes(options: bytes) -> list[int]:
+    """The codes of options that are known to be whole."""
+    codes = []
+    at = 0
+    while at < len(options):
+        code, length = _TWO.unpack_from(options, at)
+        codes.append(code)
+        at += 4 + length
+    return codes
 
 
 def _bad_key(owner: bytes, rdata: bytes, ident: int) -> bytes:

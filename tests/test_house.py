@@ -60,6 +60,8 @@ PURE = {
     "dns/rrl.py",
     "dns/cache.py",
     "dns/kept.py",
+    "dns/connections.py",
+    "dns/padding.py",
     "dns/cookies.py",
     "dns/options.py",
     "dns/counters.py",

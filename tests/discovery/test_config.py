@@ -195,7 +195,6 @@ class TestUnbuilt:
         "sets",
         [
             "dns.workers=2",
-            'dns.tls_listen=["127.0.0.1:853"]',
             "http.tokens=[sesame]",
             "http.tls.cert=a.pem",
             "store.member.binary=/usr/bin/etcd",

@@ -6,12 +6,14 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import cast
 
 import dns.message
 import pytest
 
-from discovery.dns import tcp
-from discovery.dns.tcp import HIGH_WATER, IDLE, TcpListener
+from discovery.dns.connections import IDLE, TOTAL, Connections
+from discovery.dns.tcp import HIGH_WATER, Connection, TcpListener
+from discovery.dns.tls import TlsListener
 from tests.support.clock import FakeClock
 from tests.support.dns import World, query
 
@@ -45,16 +47,24 @@ class Client:
 
 
 class Served:
-    def __init__(self, listener: TcpListener, world: World, clock: FakeClock) -> None:
+    def __init__(self, listener: TcpListener | TlsListener, world: World, clock: FakeClock) -> None:
         self.listener = listener
         self.world = world
         self.clock = clock
         self._clients: list[Client] = []
 
-    async def client(self, buffer: int = 0) -> Client:
+    @property
+    def held(self) -> list[Connection]:
+        return [cast(Connection, each) for each in self.listener.connections]
+
+    def sweep(self) -> None:
+        self.listener.connections.sweep(self.clock())
+
+    async def client(self, buffer: int = 0, source: str = "127.0.0.1") -> Client:
         """`buffer`: bytes of the receive buffers in the kernel and here, to stop the server soon."""
         if not buffer:
-            client = Client(*await asyncio.open_connection(*self.listener.address))
+            opened = await asyncio.open_connection(*self.listener.address, local_addr=(source, 0))
+            client = Client(*opened)
         else:
             sock = socket.socket()
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
@@ -67,10 +77,13 @@ class Served:
     async def close(self) -> None:
         for client in self._clients:
             client.writer.transport.abort()
-        await self.listener.close()
-        for connection in list(self.listener.connections):
+        if isinstance(self.listener, TcpListener):
+            await self.listener.close()
+        elif self.listener._sock.fileno() >= 0:
+            self.listener.close()
+        for connection in self.held:
             connection.abort()
-        await until(lambda: not self.listener.connections)
+        await until(lambda: not len(self.listener.connections))
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -81,12 +94,19 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 @asynccontextmanager
-async def serving(stored: dict[str, object]) -> AsyncIterator[Served]:
+async def serving(stored: dict[str, object], connections: Connections | None = None) -> AsyncIterator[Served]:
     world = World(stored)
     clock = FakeClock()
     sock = socket.create_server(("127.0.0.1", 0))
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)  # inherited: what is unsent stays with us
-    listener = TcpListener(sock, world.tcp, world.deferred(world.tcp), world.counters, clock)
+    listener = TcpListener(
+        sock,
+        world.tcp,
+        world.deferred(world.tcp),
+        world.counters,
+        clock,
+        Connections() if connections is None else connections,
+    )
     await listener.start()
     served = Served(listener, world, clock)
     try:
@@ -150,7 +170,7 @@ async def test_a_half_closed_client_gets_all_its_large_answers() -> None:
         client = await served.client(buffer=4096)
         client.writer.write(b"".join(frame("big", ident) for ident in range(30)))
         client.writer.write_eof()
-        await until(lambda: any(each._paused for each in served.listener.connections))
+        await until(lambda: any(each._paused for each in served.held))
         assert [await client.ident() for _ in range(30)] == list(range(30))
         assert await client.at_end()
 
@@ -193,7 +213,7 @@ async def test_an_idle_connection_is_closed_and_a_busy_one_is_not() -> None:
         busy.writer.write(frame())
         await busy.answer()
         served.clock.advance(2)
-        served.listener.end_idle()
+        served.sweep()
         assert await idle.at_end()
         busy.writer.write(frame(ident=5))
         assert await busy.ident() == 5
@@ -204,13 +224,13 @@ async def test_dribbling_bytes_do_not_keep_a_connection() -> None:
         client = await served.client()
         client.writer.write(frame(ident=1) + frame()[:5])
         assert await client.ident() == 1
-        (connection,) = served.listener.connections
+        (connection,) = served.held
         for byte in frame()[5:9]:
             served.clock.advance(IDLE / 4 + 0.1)
             held = len(connection._buffer)
             client.writer.write(bytes((byte,)))
             await until(lambda held=held: len(connection._buffer) > held)  # type: ignore[misc]  # a default binds it
-        served.listener.end_idle()
+        served.sweep()
         assert await client.at_end()
 
 
@@ -218,8 +238,8 @@ async def test_a_client_that_does_not_read_delays_nobody_and_holds_a_bounded_amo
     async with serving(BIG | WEB) as served:
         greedy = await served.client(buffer=4096)
         greedy.writer.write(frame("big") * 3000)
-        await until(lambda: any(each._paused for each in served.listener.connections))
-        (connection,) = served.listener.connections
+        await until(lambda: any(each._paused for each in served.held))
+        (connection,) = served.held
         other = await served.client()
         for ident in range(20):
             other.writer.write(frame(ident=ident))
@@ -228,16 +248,16 @@ async def test_a_client_that_does_not_read_delays_nobody_and_holds_a_bounded_amo
         held = connection._transport.get_write_buffer_size() + len(connection._buffer)
         assert held < 2 * HIGH_WATER + 2 * 65537
         served.clock.advance(IDLE + 1)
-        served.listener.end_idle()
-        await until(lambda: connection not in served.listener.connections)
+        served.sweep()
+        await until(lambda: connection not in served.held)
 
 
-async def test_connections_beyond_the_limit_are_closed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tcp, "MAX_CONNECTIONS", 2)
-    async with serving(WEB) as served:
+async def test_connections_beyond_the_limit_are_closed_at_once() -> None:
+    async with serving(WEB, Connections(max_connections=2)) as served:
         first, second = await served.client(), await served.client()
         await until(lambda: len(served.listener.connections) == 2)
         assert await (await served.client()).at_end()
+        assert served.world.counters.connections_refused == 1
         for client in (first, second):
             client.writer.write(frame(ident=3))
             assert await client.ident() == 3
@@ -248,11 +268,51 @@ async def test_connections_beyond_the_limit_are_closed_at_once(monkeypatch: pyte
         assert await third.ident() == 4
 
 
+async def test_when_all_places_are_taken_the_idlest_makes_room() -> None:
+    async with serving(WEB, Connections(max_connections=2)) as served:
+        idle, busy = await served.client(), await served.client()
+        await until(lambda: len(served.listener.connections) == 2)
+        served.clock.advance(2)
+        busy.writer.write(frame(ident=3))
+        assert await busy.ident() == 3
+        new = await served.client()
+        new.writer.write(frame(ident=4))
+        assert await new.ident() == 4
+        assert await idle.at_end()
+        busy.writer.write(frame(ident=5))
+        assert await busy.ident() == 5
+
+
+async def test_one_client_cannot_take_all_places() -> None:
+    async with serving(WEB, Connections(max_per_client=1)) as served:
+        first = await served.client()
+        await until(lambda: len(served.listener.connections) == 1)
+        assert await (await served.client()).at_end()
+        other = await served.client(source="127.0.0.2")
+        for client in (first, other):
+            client.writer.write(frame(ident=3))
+            assert await client.ident() == 3
+
+
+async def test_a_very_old_connection_is_closed_at_its_next_pause() -> None:
+    async with serving(WEB) as served:
+        client = await served.client()
+        for _ in range(int(TOTAL / 10) + 1):
+            served.clock.advance(10)
+            client.writer.write(frame(ident=3))
+            assert await client.ident() == 3
+            served.sweep()
+        served.clock.advance(2)
+        served.sweep()
+        assert await client.at_end()
+
+
 async def test_closing_sends_what_is_answered() -> None:
     async with serving(WEB) as served:
         client = await served.client()
         client.writer.write(frame(ident=1))
         await until(lambda: served.world.counters.queries_tcp == 1)
+        assert isinstance(served.listener, TcpListener)
         await served.listener.close()
         assert await client.ident() == 1
         assert await client.at_end()
