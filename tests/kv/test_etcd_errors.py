@@ -35,6 +35,8 @@ URL = "http://10.0.0.1:2379"
         ("INVALID_ARGUMENT", "etcdserver: too many operations in txn request", InvalidRequest),
         ("OUT_OF_RANGE", "etcdserver: too large lease TTL", InvalidRequest),
         ("PERMISSION_DENIED", "etcdserver: permission denied", AuthError),
+        ("UNKNOWN", "auth: permission denied", AuthError),
+        ("UNAVAILABLE", "no connection: 10.0.0.1: Unwrap failed (TSI_DATA_CORRUPTED)", Unavailable),
         (
             "INVALID_ARGUMENT",
             "etcdserver: authentication failed, invalid user ID or password",

@@ -58,6 +58,10 @@ class EtcdMember:
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
+    def runs(self) -> bool:
+        return self._process is not None
+
+    @property
     def pid(self) -> int:
         assert self._process is not None
         return self._process.pid
@@ -151,6 +155,15 @@ class EtcdCluster:
     def until_healthy(self) -> None:
         for member in self.members:
             member.until_healthy()
+
+    def revive(self) -> None:
+        """All run again, whatever a test did to them."""
+        for member in self.members:
+            if member.runs:
+                member.resume()
+            else:
+                member.start()
+        self.until_healthy()
 
     def close(self) -> None:
         for member in self.members:
