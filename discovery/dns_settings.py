@@ -9,6 +9,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import msgspec
 
@@ -16,13 +17,16 @@ from discovery import __version__, names
 from discovery.config import Config, parse_address
 from discovery.config_rules import networks, parse_server
 from discovery.dns.admission import Limits
+from discovery.dns.counters import DnsCounters
 from discovery.dns.forward import Routes
 from discovery.dns.records import Node
 from discovery.dns.rrl import Rates
+from discovery.dns.server import DnsServer
 from discovery.dns.synthesis import Settings
 from discovery.dns.upstream import Server
 from discovery.dns.zone import Zone, Zones
 from discovery.names import Path
+from discovery.view import View
 
 
 def dns_settings(config: Config, *, host_name: str, local_addresses: Sequence[str]) -> Settings:
@@ -81,6 +85,30 @@ def limits(config: Config) -> Limits:
         for texts in (config.dns.allow, config.dns.deny)
     )
     return Limits(allow, deny, Rates(*rates))
+
+
+V = TypeVar("V", bound=View)
+
+
+def view_of(config: Config, kind: type[V]) -> V:
+    """An empty view for that configuration."""
+    return kind(
+        config.store.prefix,
+        apexes=zone_apexes(config),
+        reverse=reverse_apexes(config),
+        grace_of=grace_of(config),
+    )
+
+
+def dns_server(config: Config, view: View, settings: Settings, counters: DnsCounters) -> DnsServer:
+    return DnsServer(
+        view,
+        settings,
+        routes(config),
+        counters,
+        cache_bytes=config.dns.answer_cache_bytes,
+        limits=limits(config),
+    )
 
 
 def zone_apexes(config: Config) -> list[Path]:

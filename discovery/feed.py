@@ -16,7 +16,7 @@ import itertools
 import logging
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from discovery.errors import StoreError
 from discovery.kv.contract import (
@@ -47,6 +47,8 @@ class Feed:
     """`prefix` without a final slash; `stale_after` in seconds; `clock` gives seconds of any monotonic clock.
 
     `saved` None: there is no last view, and a store that can't be read at the start is an error.
+    `followed` waits, for some seconds at most, until all other views hold what the view holds; None: there are none.
+
     Back-offs and the time limits of waiting are the event loop's; everything the view is told is `clock`'s.
     """
 
@@ -61,6 +63,7 @@ class Feed:
         saved: SavedView | None = None,
         clock: Callable[[], float] = time.monotonic,
         page: int = PAGE,
+        followed: Callable[[float], Awaitable[bool]] | None = None,
     ) -> None:
         self._store = store
         self._view = view
@@ -71,6 +74,7 @@ class Feed:
         self._saved = saved
         self._clock = clock
         self._page = page
+        self._followed = followed
         self._ahead: dict[bytes, int] = {}  # key -> revision, of keys loaded from after the view's revision
         self._ahead_until = 0
         self._history = ""  # of the store that the view was loaded from
@@ -119,30 +123,32 @@ class Feed:
         return 0.0 if self._lost_at is None else self._clock() - self._lost_at
 
     async def wait(self, revision: int, seconds: float) -> bool:
-        """True once the view holds `revision`, False after `seconds` without.
+        """True once the view, and all that follow it, hold `revision`, False after `seconds` without.
 
         Only for the revision of a write that changed something below the prefix: no batch brings any other,
         so for those it would wait in vain.
         """
-        if self._view.revision >= revision:
-            return True
-        waiter: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        heapq.heappush(self._waiters, (revision, next(self._order), waiter))
-        return await _within(waiter, seconds)
+        if self._view.revision < revision:
+            waiter: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+            heapq.heappush(self._waiters, (revision, next(self._order), waiter))
+            if not await _within(waiter, seconds):
+                return False
+        return self._followed is None or await self._followed(seconds)
 
     async def wait_until(self, holds: Callable[[], bool], seconds: float) -> bool:
         """True once `holds()`, which is asked after every batch; False after `seconds` without.
 
         For a change whose revision the store does not tell, such as the revocation of a lease.
         """
-        if holds():
-            return True
-        waiter: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        self._conditions[waiter] = holds
-        try:
-            return await _within(waiter, seconds)
-        finally:
-            self._conditions.pop(waiter, None)
+        if not holds():
+            waiter: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+            self._conditions[waiter] = holds
+            try:
+                if not await _within(waiter, seconds):
+                    return False
+            finally:
+                self._conditions.pop(waiter, None)
+        return self._followed is None or await self._followed(seconds)
 
     # ------------------------------------------------------------ following the store
 

@@ -8,8 +8,9 @@ never asks the store: its status is an argument. Counters end in `_total`, times
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
+import msgspec
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
@@ -34,6 +35,14 @@ _RCODES = {
 }
 
 
+class Tally(msgspec.Struct, frozen=True):
+    """The DNS workers: how many answer, how many were replaced since the start, memory by number."""
+
+    serving: int
+    replaced: int
+    resident_bytes: Mapping[int, int]
+
+
 class Metrics:
     """The counters of one node. `http_requests` is by method and status; all begin at 0 and only grow."""
 
@@ -56,14 +65,21 @@ class Metrics:
 
 
 def render(
-    metrics: Metrics, view: View, status: Status | None, *, up: bool = True, stale_seconds: float = 0.0
+    metrics: Metrics,
+    view: View,
+    status: Status | None,
+    *,
+    up: bool = True,
+    stale_seconds: float = 0.0,
+    workers: Tally | None = None,
 ) -> bytes:
     """The text of `/metrics`. `status` None: the store does not answer, so its own numbers are left out.
 
     `up`: the store can be followed from here.
     """
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Snapshot(metrics, view, status, up and status is not None, stale_seconds))
+    up = up and status is not None
+    registry.register(_Snapshot(metrics, view, status, up, stale_seconds, workers))
     ProcessCollector(registry=registry)
     return generate_latest(registry)
 
@@ -72,19 +88,28 @@ class _Snapshot:
     """A custom collector (prometheus_client): called once, when the text is made."""
 
     def __init__(
-        self, metrics: Metrics, view: View, status: Status | None, up: bool, stale_seconds: float
+        self,
+        metrics: Metrics,
+        view: View,
+        status: Status | None,
+        up: bool,
+        stale_seconds: float,
+        workers: Tally | None,
     ) -> None:
         self._metrics = metrics
         self._view = view
         self._status = status
         self._up = up
         self._stale_seconds = stale_seconds
+        self._workers = workers
 
     def collect(self) -> Iterator[Metric]:
         build = InfoMetricFamily("discovery_build", "What runs here.")
         build.add_metric([], {"version": __version__, "python": platform.python_version()})
         yield build
         yield from self._dns(self._metrics.dns)
+        if self._workers is not None:
+            yield from self._tally(self._workers)
         yield from self._view_and_feed(self._metrics, self._view)
         yield from self._registry(self._metrics)
         yield _gauge("discovery_store_up", "1 while the store answers and is followed.", self._up)
@@ -152,6 +177,20 @@ class _Snapshot:
         limited.add_metric(["cut"], dns.slipped)
         limited.add_metric(["dropped"], dns.rate_limited)
         yield limited
+
+    def _tally(self, workers: Tally) -> Iterator[Metric]:
+        yield _gauge("discovery_dns_workers", "DNS workers that answer.", workers.serving)
+        yield _counter(
+            "discovery_dns_workers_replaced_total",
+            "DNS workers that ended and were replaced.",
+            workers.replaced,
+        )
+        memory = GaugeMetricFamily(
+            "discovery_dns_worker_resident_bytes", "Memory of each DNS worker.", labels=["worker"]
+        )
+        for number, size in sorted(workers.resident_bytes.items()):
+            memory.add_metric([str(number)], size)
+        yield memory
 
     def _view_and_feed(self, metrics: Metrics, view: View) -> Iterator[Metric]:
         yield _gauge("discovery_view_ready", "1 after the first full load.", view.ready)

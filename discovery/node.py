@@ -17,20 +17,21 @@ import socket
 import ssl
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 
 import msgspec
 from aiohttp import web
 
-from discovery import __version__, activation, logs, sockets
+from discovery import __version__, activation, logs, names, sockets
 from discovery.api.app import make_app, make_runner
 from discovery.api.parts import ApiParts, rfc3339
 from discovery.config import Loaded
 from discovery.cookie_secrets import CookieSecrets
+from discovery.dns.cookies import Secret
 from discovery.dns.server import DnsServer
-from discovery.dns_settings import dns_settings, grace_of, limits, reverse_apexes, routes, zone_apexes
+from discovery.dns_settings import dns_server, dns_settings, view_of
 from discovery.errors import ConfigError
 from discovery.feed import Feed
 from discovery.kv.contract import Store
@@ -39,11 +40,14 @@ from discovery.kv.guard import Guard
 from discovery.metrics import Metrics
 from discovery.nodes import NodeRecord, Nodes
 from discovery.registry import Registry
-from discovery.reload import restart_needed
+from discovery.reload import restart_needed, taken_over
 from discovery.saved_view import SavedView
 from discovery.settings import Config
-from discovery.tls import server_context
+from discovery.tls import certificate, server_context
 from discovery.view import View
+from discovery.workers.messages import Certificate, CookieKeys, Handed, Reloaded, SetUp, Told, for_workers
+from discovery.workers.pool import Workers
+from discovery.workers.published import PublishedView, whole
 
 log = logging.getLogger(__name__)
 
@@ -61,28 +65,25 @@ class Node:
 
     def __init__(self, loaded: Loaded, load: Callable[[], Loaded]) -> None:
         config = loaded.config
-        self._loaded = loaded
+        self._config = config  # what runs
         self._load = load
         self._stack = AsyncExitStack()
         self._started_at = rfc3339(time.time())
         self.metrics = Metrics()
-        self.settings = dns_settings(
-            config, host_name=socket.gethostname(), local_addresses=sockets.local_addresses()
-        )
-        self.view = View(
-            config.store.prefix,
-            apexes=zone_apexes(config),
-            reverse=reverse_apexes(config),
-            grace_of=grace_of(config),
-        )
-        self.dns_server = DnsServer(
-            self.view,
-            self.settings,
-            routes(config),
-            self.metrics.dns,
-            cache_bytes=config.dns.answer_cache_bytes,
-            limits=limits(config),
-        )
+        self._host_name, self._local_addresses = socket.gethostname(), sockets.local_addresses()
+        self.settings = dns_settings(config, host_name=self._host_name, local_addresses=self._local_addresses)
+        self._secrets: Sequence[Secret] = ()
+        self._certificate = Certificate(b"", b"")
+        self.view: View
+        self.dns_server: DnsServer | Workers
+        if config.dns.workers:
+            self.view = published = view_of(config, PublishedView)
+            published.audience = Workers(config.dns.workers, self.metrics.dns, self._opening)
+            self.dns_server = published.audience
+        else:
+            self.view = view_of(config, View)
+            self.dns_server = dns_server(config, self.view, self.settings, self.metrics.dns)
+        workers = self.dns_server if isinstance(self.dns_server, Workers) else None
         self.store = make_store(config)
         self.saved = (
             None
@@ -96,8 +97,9 @@ class Node:
             prefix=config.store.prefix,
             stale_after=config.stale_after,
             saved=self.saved,
+            followed=workers.caught_up if workers is not None else None,
         )
-        self.cookie_secrets = CookieSecrets(self.store, self.dns_server.cookies.use)
+        self.cookie_secrets = CookieSecrets(self.store, self._use_secrets)
         self.registry = Registry(
             self.store,
             self.view,
@@ -114,9 +116,10 @@ class Node:
             store=self.store,
             metrics=self.metrics,
             dns=self.settings,
-            cached=self.dns_server.is_kept,
+            cached=self._is_kept,
             reload=self.reload,
             me=self._me,
+            workers=workers,
         )
         self.dns: list[tuple[str, int]] = []
         self.tls: list[tuple[str, int]] = []
@@ -131,8 +134,7 @@ class Node:
             raise
 
     async def _start(self) -> None:
-        config = self._loaded.config
-        bound = sockets.bind_all(config, activation.take(os.environ, os.getpid()))
+        bound = sockets.bind_all(self._config, activation.take(os.environ, os.getpid()))
         for sock in (*bound.udp, *bound.tcp, *bound.tls, *bound.http):
             self._stack.callback(sock.close)
         self.dns = [_address(sock) for sock in bound.tcp or bound.udp]
@@ -141,22 +143,60 @@ class Node:
         if self.saved is not None:
             await self.saved.open()
             self._stack.push_async_callback(self.saved.close)
-        context = _tls_context(config) if bound.tls else None
+        context = self._tls_context(self._config) if bound.tls else None
         await self.store.start()
         self._stack.push_async_callback(self.store.close)
-        await self.dns_server.start(bound.udp, bound.tcp, bound.tls, context)
+        if isinstance(self.dns_server, Workers):
+            await self.dns_server.start(bound.udp, bound.tcp, bound.tls)
+        else:
+            await self.dns_server.start(bound.udp, bound.tcp, bound.tls, context)
         self._stack.push_async_callback(self.dns_server.close)
         # Before HTTP here, so that it ends after HTTP, whose calls wait for the view.
         self._stack.push_async_callback(self.feed.close)
         await self._serve(bound.http)
         await self.feed.start()
-        if config.store.engine != "embedded":
+        if self._config.store.engine != "embedded":
             nodes = Nodes(self.store, self.view, self._me())
             nodes.start()
             self._stack.push_async_callback(nodes.close)
             self.parts.others = nodes.others
         self.cookie_secrets.start()
         self._stack.push_async_callback(self.cookie_secrets.close)
+        if isinstance(self.dns_server, Workers):
+            await self.dns_server.settle(ready=self.view.ready)
+
+    def _opening(self, handed: Handed) -> Iterator[Told]:
+        """What a new worker is told."""
+        yield SetUp(for_workers(self._config), self._host_name, self._local_addresses, handed)
+        yield CookieKeys(self._secrets)
+        yield self._certificate
+        yield from whole(self.view)
+
+    def _tls_context(self, config: Config) -> ssl.SSLContext:
+        """Raises ConfigError. What new connections get is what was checked, whatever becomes of the files."""
+        files = config.dns.tls
+        self._certificate = Certificate(*certificate(files.cert, files.key, "dns.tls"))
+        return server_context(files.cert, files.key, "dns.tls")
+
+    def _renew(self, config: Config) -> None:
+        """New connections over TLS have the certificate of `config`. Raises ConfigError."""
+        context = self._tls_context(config)
+        if isinstance(self.dns_server, Workers):
+            self.dns_server.tell(self._certificate)
+        else:
+            self.dns_server.renew(context)
+
+    def _use_secrets(self, secrets: Sequence[Secret]) -> None:
+        self._secrets = secrets
+        if isinstance(self.dns_server, Workers):
+            self.dns_server.tell(CookieKeys(secrets))
+        else:
+            self.dns_server.cookies.use(secrets)
+
+    async def _is_kept(self, path: names.Path, qtype: int) -> bool:
+        if isinstance(self.dns_server, Workers):
+            return await self.dns_server.is_kept(path, qtype)
+        return self.dns_server.is_kept(path, qtype)
 
     async def _serve(self, bound: Sequence[socket.socket]) -> None:
         runner = make_runner(make_app(self.parts))
@@ -192,9 +232,12 @@ class Node:
         """
         loaded = self._load()
         if self.tls and loaded.config.dns.tls.cert:
-            self.dns_server.renew(_tls_context(loaded.config))
-        waiting = restart_needed(self._loaded.config, loaded.config)
-        logs.setup(loaded.config.log)
+            self._renew(loaded.config)
+        waiting = restart_needed(self._config, loaded.config)
+        self._config = taken_over(self._config, loaded.config)
+        logs.setup(self._config.log)
+        if isinstance(self.dns_server, Workers):
+            self.dns_server.tell(Reloaded(for_workers(self._config)))
         log.info("configuration reloaded", extra={"restart_needed": ",".join(waiting) or "nothing"})
         return waiting
 
@@ -280,10 +323,6 @@ def _announce(node: Node, loaded: Loaded, announce: Announce) -> None:
         announce("Ready; ^C stops.")
     else:
         announce("Started; DNS answers SERVFAIL (Not Ready) until the store can be read. ^C stops.")
-
-
-def _tls_context(config: Config) -> ssl.SSLContext:
-    return server_context(config.dns.tls.cert, config.dns.tls.key, "dns.tls")
 
 
 def _address(sock: socket.socket) -> tuple[str, int]:

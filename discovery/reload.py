@@ -1,11 +1,13 @@
 """What a reload can take over, and what needs a restart.
 
-Owns the comparison of two configurations by the table's `reload` marks.
+Owns the comparison of two configurations by the table's `reload` marks, and what runs after a reload.
 """
 
 from __future__ import annotations
 
 from operator import attrgetter
+
+import msgspec
 
 from discovery.settings import TABLE, Config
 
@@ -17,3 +19,9 @@ def restart_needed(old: Config, new: Config) -> list[str]:
         for setting in TABLE.settings()
         if "reload" not in setting.marks and attrgetter(setting.key)(old) != attrgetter(setting.key)(new)
     ]
+
+
+def taken_over(old: Config, new: Config) -> Config:
+    """`old` with what may change while running from `new`."""
+    dns = msgspec.structs.replace(old.dns, tls=new.dns.tls)
+    return msgspec.structs.replace(old, log=new.log, dns=dns)

@@ -89,8 +89,8 @@ class DnsConfig(Struct, frozen=True, kw_only=True):
         Meta(
             ge=0,
             le=1024,
-            extra=UNBUILT,
-            description="Processes that share the port; 0: answer in the main process.",
+            description="Processes that share the port, each with its own copy of all records and its own caches; "
+            "0: answer in the main process.",
         ),
     ] = 0
     payload_size: Annotated[

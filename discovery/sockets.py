@@ -149,6 +149,27 @@ def _is_on_one_link(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> b
     return address.version == 6 and address.is_link_local
 
 
+def share(first: socket.socket, count: int) -> list[socket.socket]:
+    """`first` and more UDP sockets on its address, `count` in all, among which the kernel deals out the clients.
+
+    Only `first` where its address can't be shared, as when another user's program has bound it for us. It was bound
+    alone, so no other program was there; from now on programs of this user could join.
+    """
+    host, port = first.getsockname()[:2]
+    found = [first]
+    with ExitStack() as stack:
+        try:
+            first.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            for _ in range(count - 1):
+                found.append(_bind(host, port, socket.SOCK_DGRAM, "dns.listen", host, shared=True))
+                stack.callback(found[-1].close)
+        except (OSError, ConfigError) as error:
+            log.info("the workers share one socket on %s: %s", host, error)
+            return [first]
+        stack.pop_all()
+    return found
+
+
 def local_addresses() -> list[str]:
     """The addresses this machine would send from, IPv4 first. Asks the routing table; sends nothing."""
     found = []

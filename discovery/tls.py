@@ -5,9 +5,32 @@ Owns turning certificate files into a context, and what can be wrong with them i
 
 from __future__ import annotations
 
+import os
 import ssl
+from pathlib import Path
 
 from discovery.errors import ConfigError
+
+
+def certificate(cert: str, key: str, setting: str) -> tuple[bytes, bytes]:
+    """The contents of both files, checked; the key's stands in the first where it has none. Raises ConfigError."""
+    server_context(cert, key, setting)
+    try:
+        return Path(cert).read_bytes(), Path(key).read_bytes() if key else b""
+    except OSError as error:
+        raise ConfigError(
+            f"{setting}: {error.filename} cannot be read: {error.strerror}", field=setting
+        ) from error
+
+
+def context_of(cert: bytes, key: bytes) -> ssl.SSLContext:
+    """The server's context from what `certificate` gave. OpenSSL reads files, so they stand in memory as such."""
+    with open(os.memfd_create("cert"), "wb") as chain, open(os.memfd_create("key"), "wb") as secret:
+        for file, content in ((chain, cert), (secret, key)):
+            file.write(content)
+            file.flush()
+        path = "/proc/self/fd/{}".format
+        return server_context(path(chain.fileno()), path(secret.fileno()) if key else "", "dns.tls")
 
 
 def server_context(cert: str, key: str, setting: str) -> ssl.SSLContext:

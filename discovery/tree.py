@@ -10,10 +10,25 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 
+import msgspec
+
 from discovery import names, service
 from discovery.kv.contract import KV
 from discovery.names import Path
 from discovery.service import Service
+
+
+class Copy(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """All that a record says, but its path, which follows from the key: as other processes are told of it."""
+
+    key: bytes
+    create_revision: int
+    revision: int
+    lease: int
+    fields: Service | None
+    reason: str
+    address: bytes | None
+    target: Path | None
 
 
 class Record:
@@ -48,6 +63,34 @@ class Record:
         except service.Unreadable as error:
             self.reason = str(error)
         self.lease_ttl = self.fields.lease_ttl if self.fields is not None and kv.lease else 0
+
+    @classmethod
+    def copied(cls, path: Path, copy: Copy) -> Record:
+        """The record that `copy` was made of, without the work of reading the stored value again."""
+        record = cls.__new__(cls)
+        record.key = copy.key
+        record.path = path
+        record.lease = copy.lease
+        record.revision = copy.revision
+        record.create_revision = copy.create_revision
+        record.fields = copy.fields
+        record.reason = copy.reason
+        record.address = copy.address
+        record.target = copy.target
+        record.lease_ttl = copy.fields.lease_ttl if copy.fields is not None and copy.lease else 0
+        return record
+
+    def copy(self) -> Copy:
+        return Copy(
+            self.key,
+            self.create_revision,
+            self.revision,
+            self.lease,
+            self.fields,
+            self.reason,
+            self.address,
+            self.target,
+        )
 
     def order(self) -> tuple[Path, bytes]:
         """Sorts records in key order."""
@@ -140,6 +183,14 @@ class Branch:
         while at is not None:
             at.count += change
             at = at.parent
+
+    def path(self) -> Path:
+        labels = []
+        at = self
+        while at.parent is not None:
+            labels.append(at.label)
+            at = at.parent
+        return tuple(reversed(labels))
 
     def unlink(self) -> None:
         assert self.parent is not None

@@ -10,17 +10,34 @@ A name that lost all its services stays linked, empty, for its zone's `negative_
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+import msgspec
 
 from discovery import names
 from discovery.kv.contract import KV, Event
 from discovery.names import Path
-from discovery.tree import Branch, Record
+from discovery.tree import Branch, Copy, Record
 
 __all__ = ["Record", "View"]
 
 
 UNKNOWN = -1  # a lease's TTL that nobody has told yet
+
+
+LiveNodes = tuple[tuple[bytes, tuple[bytes, ...]], ...]  # the name and the addresses of each
+
+
+class Standing(msgspec.Struct, frozen=True):
+    """What a view knows beside its records. `ghosts`: empty names that stay, each until its time."""
+
+    revision: int
+    ready: bool
+    stale: bool
+    serials: Sequence[tuple[Path, int]]
+    ghosts: Sequence[tuple[Path, float]]
+    lease_ttls: Mapping[int, int]
+    nodes: LiveNodes
 
 
 class View:
@@ -50,7 +67,7 @@ class View:
         self.epoch = Branch(b"", None)
         self.ready = False
         self.stale = False
-        self.nodes: tuple[tuple[bytes, tuple[bytes, ...]], ...] = ()
+        self.nodes: LiveNodes = ()
         self.revision = 0
         self.unreadable: dict[bytes, str] = {}  # key -> reason; keys that are no names among them
         self.newly_unreadable: list[tuple[bytes, str]] = []  # for the feed to log and clear
@@ -91,8 +108,13 @@ class View:
 
     # ------------------------------------------------------------ being fed
 
-    def restore(self, kvs: Iterable[KV], revision: int, now: float) -> None:
-        """The whole state at `revision`, applied as a diff to what is held. Marks the view ready."""
+    def restore(
+        self, kvs: Iterable[KV], revision: int, now: float, changes: list[Event] | None = None
+    ) -> None:
+        """The whole state at `revision`, applied as a diff to what is held. Marks the view ready.
+
+        `changes` is given what differed, as events of `revision`.
+        """
         held = {record.key: record for record in self.root.walk()}
         unnamed = {key for key in self.unreadable if key not in held}
         for kv in kvs:
@@ -105,10 +127,18 @@ class View:
             new = Record(path, kv)
             if old is None or not old.same(new):
                 self._put(new, revision, now)
+                if changes is not None:
+                    changes.append(Event(kv))
         for key in unnamed:
             del self.unreadable[key]
         for record in held.values():
             self._delete(record.key, record.path, revision, now)
+            if changes is not None:
+                changes.append(Event(KV(record.key, b"", 0, revision, 0), deleted=True))
+        self.settle(revision)
+
+    def settle(self, revision: int) -> None:
+        """What is held is the whole state at `revision`."""
         for apex in self._serials:
             self._serials[apex] = max(self._serials[apex], revision)
         self.revision = revision
@@ -155,6 +185,49 @@ class View:
         if told != self.nodes:
             self.nodes = told
             self.new_epoch()
+
+    # ------------------------------------------------------------ copies in other processes
+
+    def has(self, record: Record) -> bool:
+        """Whether that very record is held, and no other has taken its place."""
+        branch = self.find(record.path)
+        return branch is not None and any(held is record for held in branch.records)
+
+    def standing(self) -> Standing:
+        ghosts = {id(branch): (branch.path(), branch.ghost_until) for _, _, branch in self._ghosts}
+        return Standing(
+            self.revision,
+            self.ready,
+            self.stale,
+            list(self._serials.items()),
+            list(ghosts.values()),
+            dict(self._lease_ttls),
+            self.nodes,
+        )
+
+    def copy_records(self, copies: Iterable[Copy]) -> None:
+        """Enters records of another view, to which `stand` then adds the rest."""
+        for copy in copies:
+            path = names.path_of(copy.key, self._prefix)
+            if path is not None:
+                self._put(Record.copied(path, copy), 0, 0.0)
+
+    def stand(self, standing: Standing) -> None:
+        """Takes over what another view knows beside its records, all of which are held."""
+        for lease, ttl in standing.lease_ttls.items():
+            self.learn_lease(lease, ttl)
+        for path, until in standing.ghosts:
+            branch = self.root.grow(path)
+            self._move(branch)
+            branch.ghost_until = until
+            heapq.heappush(self._ghosts, (until, self._moves, branch))
+        self._serials.update(standing.serials)
+        self.revision = standing.revision
+        self.ready, self.stale = standing.ready, standing.stale
+        self.nodes = standing.nodes
+        self.new_epoch()
+
+    # ------------------------------------------------------------ versions
 
     def new_epoch(self) -> None:
         """Makes every cached answer stale: readiness, staleness, configuration or live nodes changed."""

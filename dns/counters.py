@@ -6,6 +6,8 @@ event loop. Latency is not among them: it is sampled elsewhere.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 RCODES = 24
 """RFC 6895 section 2.3 assigns 0 to 23; a response with another rcode is not ours."""
 
@@ -64,3 +66,24 @@ class DnsCounters:
         self.slipped = 0
         self.rate_limited = 0
         self.rcodes = [0] * RCODES
+
+    def values(self) -> list[int]:
+        """All of them, in an order of its own, for `add`."""
+        found: list[int] = []
+        for name in self.__slots__:
+            value: int | list[int] = getattr(self, name)
+            found += value if isinstance(value, list) else [value]
+        return found
+
+    def add(self, more: Sequence[int]) -> None:
+        """Adds what another process has counted, in the order of `values`."""
+        at = 0
+        for name in self.__slots__:
+            value: int | list[int] = getattr(self, name)
+            if isinstance(value, list):
+                for place in range(len(value)):
+                    value[place] += more[at + place]
+                at += len(value)
+            else:
+                setattr(self, name, value + more[at])
+                at += 1

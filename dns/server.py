@@ -36,6 +36,8 @@ from discovery.dns.wildcard import WildcardListener
 # Shares of the answer cache: most questions come over UDP, again and again with the same bytes.
 RAW_SHARE_UDP, RAW_SHARE_TCP, PREPARED_SHARE = 0.5, 0.2, 0.3
 
+LOOK_AT_NEIGHBOURS = 0.02  # seconds between looks for questions that another process leaves lying
+
 
 class DnsServer:
     """`cache_bytes` for finished answers (0: none are kept); `clock` counts seconds and never goes back."""
@@ -83,6 +85,8 @@ class DnsServer:
         self._deferred_udp, self._deferred_tcp = (
             DeferredResponder(each, self._forwarder, source, settings) for each in (self._udp, self._tcp)
         )
+        self._neighbours: list[UdpListener | WildcardListener] = []
+        self._look: asyncio.TimerHandle | None = None
 
     async def start(
         self,
@@ -90,18 +94,26 @@ class DnsServer:
         tcp: Sequence[socket.socket],
         tls: Sequence[socket.socket] = (),
         context: ssl.SSLContext | None = None,
+        *,
+        neighbours: Sequence[socket.socket] = (),
     ) -> None:
-        """Answers on bound sockets, and takes them over; `tls` needs `context`."""
+        """Answers on bound sockets, and takes them over; `tls` needs `context`.
+
+        `neighbours`: UDP sockets that other processes answer on. What lies there for long, as when such a process has
+        ended or is stopped, is answered here.
+        """
         loop = asyncio.get_running_loop()
         for closable in (self._forwarder, self._deferred_udp, self._deferred_tcp):
             self._stack.callback(closable.close)
         for sock in udp:
-            unbound = ip_address(sock.getsockname()[0]).is_unspecified
-            listener = (WildcardListener if unbound else UdpListener)(
-                sock, self._admitted_udp, self._deferred_udp, self._counters
-            )
+            listener = self._listener(sock)
             listener.start(loop)
             self._stack.callback(listener.close, loop)
+        for sock in neighbours:
+            self._neighbours.append(self._listener(sock))
+            self._stack.callback(self._neighbours[-1].close, loop)
+        if neighbours:
+            self._look_at_neighbours()
         streams = (self._admitted_tcp, self._deferred_tcp, self._counters, self._clock, self._connections)
         for sock in tls:
             assert context is not None
@@ -119,8 +131,22 @@ class DnsServer:
         for listener in self._tls:
             listener.context = context
 
+    def _listener(self, sock: socket.socket) -> UdpListener | WildcardListener:
+        unbound = ip_address(sock.getsockname()[0]).is_unspecified
+        kind = WildcardListener if unbound else UdpListener
+        return kind(sock, self._admitted_udp, self._deferred_udp, self._counters)
+
+    def _look_at_neighbours(self) -> None:
+        """At once again while there are whole batches, so that what a process that is gone leaves doesn't pile up."""
+        busy = [neighbour.drain() for neighbour in self._neighbours]
+        self._look = asyncio.get_running_loop().call_later(
+            0.0 if any(busy) else LOOK_AT_NEIGHBOURS, self._look_at_neighbours
+        )
+
     async def close(self) -> None:
         """Sends out what is answered, and ends."""
+        if self._look is not None:
+            self._look.cancel()
         await self._stack.aclose()
 
     def is_kept(self, path: Path, qtype: int) -> bool:

@@ -14,7 +14,7 @@ from typing import cast
 
 from discovery.dns import query_log
 from discovery.dns.admission import Answering
-from discovery.dns.batch import Batch, Client
+from discovery.dns.batch import SLOTS, Batch, Client
 from discovery.dns.counters import DnsCounters
 from discovery.dns.deferred import DeferredResponder
 from discovery.dns.responder import Deferred
@@ -45,22 +45,23 @@ class UdpListener:
         return str(host), int(port)
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
-        loop.add_reader(self._sock.fileno(), self._drain)
+        loop.add_reader(self._sock.fileno(), self.drain)
 
     def close(self, loop: asyncio.AbstractEventLoop) -> None:
         """Answers what has arrived, then closes."""
         loop.remove_reader(self._sock.fileno())
-        self._drain()
+        self.drain()
         self._sock.close()
 
-    def _drain(self) -> None:
-        """Answers one batch; the loop calls again while there is more."""
+    def drain(self) -> bool:
+        """Answers one batch; whether there may be more. The loop calls again while there is."""
         packets = self._batch.receive()
         self._counters.queries_udp += len(packets)
         answers = list(map(self._responder.respond, packets, self._batch.clients(len(packets))))
         if query_log.is_on():
             self._log(packets, answers)
         self._counters.dropped += self._batch.send(self._ready(packets, answers))
+        return len(packets) == SLOTS
 
     def _ready(
         self, packets: Sequence[bytes], answers: list[bytes | Deferred | None]

@@ -44,15 +44,16 @@ class WildcardListener:
         enlarge(sock)
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
-        loop.add_reader(self._sock.fileno(), self._drain)
+        loop.add_reader(self._sock.fileno(), self.drain)
 
     def close(self, loop: asyncio.AbstractEventLoop) -> None:
         """Answers what has arrived, then closes."""
         loop.remove_reader(self._sock.fileno())
-        self._drain()
+        self.drain()
         self._sock.close()
 
-    def _drain(self) -> None:
+    def drain(self) -> bool:
+        """Answers up to SLOTS datagrams that wait; whether there may be more."""
         logging = query_log.is_on()
         count = 0
         try:
@@ -71,6 +72,7 @@ class WildcardListener:
         except OSError:  # nothing more, or an ICMP error left on the socket by an earlier answer
             pass
         self._counters.queries_udp += count
+        return count == SLOTS
 
     def _send(self, answer: bytes, told: Ancillary, client: tuple[str, int]) -> None:
         try:

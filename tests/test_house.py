@@ -30,7 +30,8 @@ ONLY_FROM = {
     "discovery.cli": {"discovery.cli", "discovery.__main__"},
     "discovery.node": {"discovery.cli"},
     "discovery.api": {"discovery.api", "discovery.node"},
-    "discovery.dns.server": {"discovery.node"},
+    "discovery.workers": {"discovery.node", "discovery.workers", "discovery.api.parts"},
+    "discovery.dns.server": {"discovery.node", "discovery.dns_settings"},
     "discovery.feed": {"discovery.node", "discovery.api", "discovery.registry", "discovery.raw_keys"},
     "discovery.registry": {"discovery.node", "discovery.api"},
 }
@@ -40,6 +41,8 @@ PURE = {
     "discovery/tree.py",
     "discovery/view.py",
     "discovery/errors.py",
+    "discovery/workers/messages.py",
+    "discovery/workers/published.py",
     "kv/contract.py",
     "kv/leases.py",
     "kv/etcd_codec.py",

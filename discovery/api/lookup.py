@@ -94,7 +94,7 @@ async def lookup(request: web.Request) -> web.Response:
             services=services,
             unreadable=_unreadable(parts, path),
             remarks=found.remarks,
-            cached=not elsewhere and parts.cached(path, qtype),
+            cached=not elsewhere and await parts.cached(path, qtype),
         ),
     )
 

@@ -15,6 +15,9 @@ from discovery.errors import NotReady, StoreError
 from discovery.kv.contract import Status, Unavailable
 
 
+RELOAD_SECONDS = 2.0  # until all DNS workers have what was reloaded
+
+
 class Health(msgspec.Struct):
     """`time_ms`: milliseconds since the epoch, by which the other nodes compare clocks."""
 
@@ -56,6 +59,8 @@ async def readyz(request: web.Request) -> web.Response:
     if parts.stopping:
         raise NotReady("the node is stopping: ask another node")
     parts.need_ready()
+    if parts.workers is not None and not parts.workers.serving:
+        raise NotReady("none of the DNS workers answers: ask again in a second, or ask another node")
     if writes:
         await _check_writes(parts)
     answer = Readiness("ready", parts.view.revision, parts.view.stale)
@@ -77,6 +82,8 @@ async def reload(request: web.Request) -> web.Response:
     parts = request.app[PARTS]
     bodies.query(request)
     answer = Reloaded(list(parts.reload()))
+    if parts.workers is not None:
+        await parts.workers.caught_up(RELOAD_SECONDS)
     return web.Response(body=msgspec.json.encode(answer), content_type="application/json")
 
 
@@ -88,7 +95,13 @@ async def prometheus(request: web.Request) -> web.Response:
         status = await parts.store.status()
     except StoreError:
         pass  # the text leaves the store's own numbers out, and discovery_view_stale_seconds tells
+    workers = None if parts.workers is None else await parts.workers.tally()
     text = metrics.render(
-        parts.metrics, parts.view, status, up=not parts.feed.lost, stale_seconds=parts.feed.stale_seconds
+        parts.metrics,
+        parts.view,
+        status,
+        up=not parts.feed.lost,
+        stale_seconds=parts.feed.stale_seconds,
+        workers=workers,
     )
     return web.Response(body=text, headers={"Content-Type": metrics.CONTENT_TYPE})

@@ -7,7 +7,7 @@ share. It never builds a part and starts nothing.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -24,6 +24,7 @@ from discovery.nodes import NodeRecord
 from discovery.registry import Registry
 from discovery.settings import Config, ZoneConfig
 from discovery.view import View
+from discovery.workers.pool import Workers
 
 
 @dataclass
@@ -31,8 +32,8 @@ class ApiParts:
     """`now`: seconds since the epoch (UTC). `stopping` is set by the node when it begins to stop.
 
     `me` is what this node says of itself, `others` the live nodes beside it. `dns` is what DNS answers with, `cached`
-    whether it keeps an answer to a name and type. `reload` takes over what may change in the configuration and names
-    the settings that need a restart; it raises ConfigError.
+    whether it keeps an answer to a name and type; `workers` answer DNS where there are any. `reload` takes over what
+    may change in the configuration and names the settings that need a restart; it raises ConfigError.
     """
 
     config: Config
@@ -42,10 +43,11 @@ class ApiParts:
     registry: Registry
     metrics: Metrics
     dns: Settings
-    cached: Callable[[Path, int], bool]
+    cached: Callable[[Path, int], Awaitable[bool]]
     reload: Callable[[], Sequence[str]]
     me: Callable[[], NodeRecord]
     others: Callable[[], Sequence[NodeRecord]] = tuple
+    workers: Workers | None = None
     now: Callable[[], float] = time.time
     stopping: bool = False
     zones: dict[Path, ZoneConfig] = field(init=False)

@@ -25,21 +25,13 @@ def serve() -> None:
       discovery serve --config /etc/discovery/discovery.yaml --set log.level=debug
     """
     from discovery import logs, node
+    from discovery.event_loop import new_event_loop
 
     load = config_loader()
     loaded = load()
     logs.setup(loaded.config.log)
-    with asyncio.Runner(loop_factory=_new_event_loop) as runner:
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
         runner.run(node.run(loaded, load=load, announce=_announce))
-
-
-def _new_event_loop() -> asyncio.AbstractEventLoop:
-    """uvloop's where it is installed, else asyncio's own, which does the same more slowly."""
-    try:
-        import uvloop
-    except ImportError:
-        return asyncio.new_event_loop()
-    return uvloop.new_event_loop()
 
 
 def _announce(line: str) -> None:

@@ -194,7 +194,6 @@ class TestUnbuilt:
     @pytest.mark.parametrize(
         "sets",
         [
-            "dns.workers=2",
             "http.tokens=[sesame]",
             "http.tls.cert=a.pem",
             "store.member.binary=/usr/bin/etcd",

@@ -80,6 +80,39 @@ async def test_waiting_for_a_condition(tmp_path: Path) -> None:
         assert await wait
 
 
+async def test_waiting_takes_in_the_views_that_follow(tmp_path: Path) -> None:
+    follow = True
+
+    async def followed(seconds: float) -> bool:
+        waited.append((feed_view.revision, seconds))
+        return follow
+
+    waited: list[tuple[int, float]] = []
+    async with running_parts(tmp_path) as parts:
+        feed_view = View("/skydns", apexes=[], grace_of=lambda path: 0.0)
+        feed = Feed(
+            parts.store,
+            feed_view,
+            Metrics(),
+            prefix="/skydns",
+            stale_after=30,
+            clock=parts.clock,
+            followed=followed,
+        )
+        await feed.start()
+        revision = await parts.store.put(b"/skydns/test/a", VALUE)
+        assert await feed.wait(revision, 5)
+        assert await feed.wait_until(lambda: True, 4)
+        assert waited == [(revision, 5), (revision, 4)]
+        assert not await feed.wait(revision + 9, 0.01)
+        assert not await feed.wait_until(lambda: False, 0.01)
+        assert len(waited) == 2
+        follow = False
+        assert not await feed.wait(revision, 5)
+        assert not await feed.wait_until(lambda: True, 5)
+        await feed.close()
+
+
 # ---------------------------------------------------------------- a store that changes while it is being read
 
 

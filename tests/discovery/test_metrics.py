@@ -7,7 +7,7 @@ import re
 from prometheus_client.parser import text_string_to_metric_families
 
 from discovery.kv.contract import KV, Status
-from discovery.metrics import Metrics, render
+from discovery.metrics import Metrics, Tally, render
 from discovery.view import View
 
 
@@ -17,6 +17,7 @@ def view() -> View:
     return made
 
 
+TALLY = Tally(serving=2, replaced=5, resident_bytes={0: 100, 1: 200})
 STATUS = Status(
     revision=12,
     compact_revision=1,
@@ -81,8 +82,20 @@ def test_the_state_of_view_and_store() -> None:
     assert samples(render(Metrics(), view(), STATUS, up=False))[("discovery_store_up",)] == 0
 
 
+def test_workers_have_their_lines_where_there_are_any() -> None:
+    found = samples(render(Metrics(), view(), STATUS, workers=TALLY))
+    expected = {
+        ("discovery_dns_workers",): 2,
+        ("discovery_dns_workers_replaced_total",): 5,
+        ("discovery_dns_worker_resident_bytes", "0"): 100,
+        ("discovery_dns_worker_resident_bytes", "1"): 200,
+    }
+    assert found.items() >= expected.items()
+    assert not [key for key in samples(render(Metrics(), view(), STATUS)) if "worker" in key[0]]
+
+
 def test_names_follow_the_house() -> None:
-    text = render(Metrics(), view(), STATUS).decode()
+    text = render(Metrics(), view(), STATUS, workers=TALLY).decode()
     for family in text_string_to_metric_families(text):
         if family.name.startswith("process_"):
             continue
@@ -98,3 +111,15 @@ def test_rendering_twice_gives_the_same() -> None:
     ours = [line for line in render(metrics, view(), STATUS).splitlines() if line.startswith(b"discovery_")]
     again = [line for line in render(metrics, view(), STATUS).splitlines() if line.startswith(b"discovery_")]
     assert ours == again
+
+
+def test_what_another_process_counted_is_added_to_each() -> None:
+    one, other = Metrics().dns, Metrics().dns
+    names = [name for name in one.__slots__ if name != "rcodes"]
+    for number, name in enumerate(names, start=1):
+        setattr(one, name, number)
+        setattr(other, name, 100 * number)
+    one.rcodes[:], other.rcodes[:] = range(24), range(0, 2400, 100)
+    one.add(other.values())
+    assert [getattr(one, name) for name in names] == [101 * number for number in range(1, len(names) + 1)]
+    assert one.rcodes == [101 * number for number in range(24)]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from discovery.reload import restart_needed
-from discovery.settings import Config, DnsConfig, LogConfig, ZoneConfig
+from operator import attrgetter
+
+from discovery.reload import restart_needed, taken_over
+from discovery.settings import TABLE, Config, DnsConfig, LogConfig, ZoneConfig
 
 
 def test_only_what_cannot_change_while_running_is_named() -> None:
@@ -15,3 +17,16 @@ def test_only_what_cannot_change_while_running_is_named() -> None:
     )
     assert restart_needed(old, new) == ["zones", "dns.listen"]
     assert restart_needed(old, Config(log=LogConfig(level="error"))) == []
+
+
+def test_what_runs_after_a_reload_needs_a_restart_for_the_rest() -> None:
+    old = Config(stale_after=9)
+    new = Config(
+        log=LogConfig(level="debug", format="json", queries=True), zones=(ZoneConfig(name="a.test."),)
+    )
+    running = taken_over(old, new)
+    assert (running.log, running.zones, running.stale_after) == (new.log, old.zones, 9)
+    assert restart_needed(running, new) == restart_needed(old, new)
+    for setting in TABLE.settings():
+        wanted = new if "reload" in setting.marks else old
+        assert attrgetter(setting.key)(running) == attrgetter(setting.key)(wanted), setting.key

@@ -44,7 +44,7 @@ def test_marks_are_inherited_from_the_section() -> None:
         "http.tokens",
         "store.etcd.password",
     }
-    assert "unbuilt" in marks["dns.workers"]
+    assert "unbuilt" in marks["http.tokens"]
     assert "unbuilt" not in marks["store.path"]
 
 

@@ -10,7 +10,7 @@ from discovery.activation import Given
 from discovery.config import Config
 from discovery.errors import ConfigError
 from discovery.settings import HttpConfig
-from discovery.sockets import bind_all, bind_dns, bind_tcp, interface_addresses, local_addresses
+from discovery.sockets import bind_all, bind_dns, bind_tcp, interface_addresses, local_addresses, share
 
 
 def test_udp_and_tcp_share_one_port() -> None:
@@ -92,6 +92,41 @@ def test_a_second_node_cannot_take_a_wildcards_port() -> None:
 
 def test_interface_addresses_leave_out_those_of_one_link() -> None:
     assert not any(each.startswith("fe80") for each in interface_addresses(socket.AF_INET6))
+
+
+# ---------------------------------------------------------------- one address for several workers
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:0", "[::1]:0"])
+def test_a_shared_address_gives_every_socket_its_clients_and_is_still_taken(address: str) -> None:
+    (udp,), tcp = bind_dns(address)
+    shared = share(udp, 3)
+    try:
+        assert len({sock.getsockname() for sock in shared}) == 1
+        assert not any(sock.getblocking() for sock in shared)
+        for _ in range(100):
+            with socket.socket(udp.family, socket.SOCK_DGRAM) as client:
+                client.sendto(b"x", udp.getsockname())
+        for sock in shared:
+            assert sock.recv(9) == b"x"
+        host, port = udp.getsockname()[:2]
+        with pytest.raises(ConfigError, match="is in use"):
+            bind_dns(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
+    finally:
+        for sock in (*shared, tcp):
+            sock.close()
+
+
+def test_an_address_that_cannot_be_shared_has_one_socket() -> None:
+    """As one that another user's program has bound for us; here, what stands in the way is a socket of its own."""
+    (udp,), tcp = bind_dns("127.0.0.1:0")
+    with tcp, udp, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+        udp.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        other.bind(udp.getsockname())
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 0)
+        assert share(udp, 3) == [udp]
+        assert udp.fileno() >= 0
 
 
 # ---------------------------------------------------------------- sockets that were given

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 
 import dns.message
 
-from discovery.dns.batch import MAX_DATAGRAM
+from discovery.dns.batch import MAX_DATAGRAM, SLOTS
 from discovery.dns.udp import UdpListener
 from tests.support.dns import World, query
 
@@ -60,6 +60,15 @@ async def test_a_burst_beyond_one_wake_up_is_answered_each_once() -> None:
         idents = {int.from_bytes((await receive(client))[:2], "big") for _ in range(200)}
     assert idents == set(range(200))
     assert world.counters.queries_udp == 200
+
+
+async def test_draining_tells_whether_there_may_be_more() -> None:
+    world = World(WEB)
+    async with listening(world) as (listener, client):
+        for _ in range(SLOTS + 1):
+            client.send(query("web", "A").to_wire())
+        assert [listener.drain(), listener.drain(), listener.drain()] == [True, False, False]
+    assert world.counters.queries_udp == SLOTS + 1
 
 
 async def test_silence_for_what_must_not_be_answered_and_the_next_is() -> None:

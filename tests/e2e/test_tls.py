@@ -36,13 +36,15 @@ def shown(port: int) -> str:
         return str(shown["serialNumber"])
 
 
-def test_kdig_and_dnspython_over_tls_and_a_renewed_certificate(tmp_path: Path) -> None:
+@pytest.mark.parametrize("workers", [0, 2])
+def test_kdig_and_dnspython_over_tls_and_a_renewed_certificate(tmp_path: Path, workers: int) -> None:
     files = certificate(tmp_path)
     AUTHORITY.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
     settings = [
         "dns.tls_listen=['127.0.0.1:0']",
         f"dns.tls.cert={files.cert}",
         f"dns.tls.key={files.key}",
+        f"dns.workers={workers}",
     ]
     with running_node(tmp_path / "s", settings) as node:
         port = tls_port(node)

@@ -180,7 +180,7 @@ async def running_api(
         registry=api.registry,
         metrics=api.metrics,
         dns=dns_settings(config, host_name="n1", local_addresses=[]),
-        cached=lambda path, qtype: False,
+        cached=_never_cached,
         reload=lambda: ["dns.listen"],
         me=lambda: NodeRecord(
             "n1", ("127.0.0.1",), ("http://127.0.0.1:8053",), "0", "2023-11-14T22:13:20.250Z"
@@ -202,6 +202,10 @@ async def running_api(
         await runner.cleanup()
         await api.feed.close()
         await api.store.close()
+
+
+async def _never_cached(path: names.Path, qtype: int) -> bool:
+    return False
 
 
 async def until(condition: Callable[[], bool], seconds: float = 5.0) -> None:

@@ -1,7 +1,4 @@
-"""Real etcd clusters for tests: members as processes on free ports of 127.0.0.1, ended by their own pids.
-
-Each member tells its health and its metrics on a further port, without TLS or login.
-"""
+"""Real etcd clusters for tests: members as processes on free ports of 127.0.0.1, ended by their own pids."""
 
 from __future__ import annotations
 
@@ -14,8 +11,6 @@ import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-
-from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support.node import wait_for
 
@@ -45,21 +40,14 @@ def binary() -> str:
 class EtcdMember:
     """One member. `flags`: as on etcd's command line, the same at every start."""
 
-    def __init__(
-        self, name: str, directory: Path, client: str, peer: str, metrics: str, flags: Sequence[str]
-    ) -> None:
+    def __init__(self, name: str, directory: Path, client: str, peer: str, flags: Sequence[str]) -> None:
         self.name = name
         self.client = client
         self.peer = peer
-        self.metrics = metrics
         self.data = directory / name
         self.log = directory / f"{name}.log"
         self.flags = list(flags)
         self._process: subprocess.Popen[bytes] | None = None
-
-    @property
-    def runs(self) -> bool:
-        return self._process is not None
 
     @property
     def pid(self) -> int:
@@ -71,7 +59,7 @@ class EtcdMember:
         command = [binary(), "--name", self.name, "--data-dir", str(self.data)]
         command += ["--listen-client-urls", self.client, "--advertise-client-urls", self.client]
         command += ["--listen-peer-urls", self.peer, "--initial-advertise-peer-urls", self.peer]
-        command += ["--listen-metrics-urls", self.metrics, "--logger", "zap"]
+        command += ["--logger", "zap"]
         with self.log.open("ab") as log:
             self._process = subprocess.Popen([*command, *self.flags, *flags], stdout=log, stderr=log)
 
@@ -102,46 +90,27 @@ class EtcdMember:
         self.stop(signal.SIGKILL)
 
     def is_healthy(self) -> bool:
-        """It answers and sees a leader."""
+        """It answers and sees a leader. Only for members without TLS."""
         try:
-            with urllib.request.urlopen(f"{self.metrics}/health", timeout=1) as answer:
+            with urllib.request.urlopen(f"{self.client}/health", timeout=1) as answer:
                 return b'"true"' in answer.read()
         except OSError:
             return False
 
-    def until_healthy(self) -> None:
-        wait_for(self.is_healthy, START_LIMIT, f"{self.name} is healthy: {self.log}")
-
-    def metric(self, name: str, **labels: str) -> float:
-        """The sum of that metric's samples that have these labels."""
-        with urllib.request.urlopen(f"{self.metrics}/metrics", timeout=5) as answer:
-            families = text_string_to_metric_families(answer.read().decode())
-            return sum(
-                sample.value
-                for family in families
-                for sample in family.samples
-                if sample.name == name and labels.items() <= sample.labels.items()
-            )
-
-    def started(self, call: str) -> float:
-        """How often that call or stream was begun here."""
-        return self.metric("grpc_server_started_total", grpc_method=call)
-
 
 class EtcdCluster:
-    """`members` by number. Their client URLs are `endpoints`. `ctl_flags`: what `etcdctl` needs to be let in."""
+    """`members` by number. Their client URLs are `endpoints`."""
 
     def __init__(self, directory: Path, count: int, flags: Sequence[str] = (), scheme: str = "http") -> None:
-        ports = iter(free_ports(3 * count))
-        peers = {f"m{number}": f"http://127.0.0.1:{next(ports)}" for number in range(count)}
+        ports = free_ports(2 * count)
+        peers = {f"m{number}": f"http://127.0.0.1:{ports[2 * number + 1]}" for number in range(count)}
         directory.mkdir(parents=True, exist_ok=True)
         initial = ",".join(f"{name}={peer}" for name, peer in peers.items())
         shared = ["--initial-cluster", initial, "--initial-cluster-token", directory.name, *flags]
-        self.ctl_flags: list[str] = []
-        self.members = []
-        for name, peer in peers.items():
-            client, metrics = f"{scheme}://127.0.0.1:{next(ports)}", f"http://127.0.0.1:{next(ports)}"
-            self.members.append(EtcdMember(name, directory, client, peer, metrics, shared))
+        self.members = [
+            EtcdMember(name, directory, f"{scheme}://127.0.0.1:{ports[2 * number]}", peer, shared)
+            for number, (name, peer) in enumerate(peers.items())
+        ]
 
     @property
     def endpoints(self) -> list[str]:
@@ -154,16 +123,7 @@ class EtcdCluster:
 
     def until_healthy(self) -> None:
         for member in self.members:
-            member.until_healthy()
-
-    def revive(self) -> None:
-        """All run again, whatever a test did to them."""
-        for member in self.members:
-            if member.runs:
-                member.resume()
-            else:
-                member.start()
-        self.until_healthy()
+            wait_for(member.is_healthy, START_LIMIT, f"{member.name} is healthy: {member.log}")
 
     def close(self) -> None:
         for member in self.members:
@@ -171,7 +131,7 @@ class EtcdCluster:
 
     def ctl(self, *arguments: str, check: bool = True) -> str:
         """What `etcdctl` says."""
-        command = ["etcdctl", "--endpoints", ",".join(self.endpoints), *self.ctl_flags, *arguments]
+        command = ["etcdctl", "--endpoints", ",".join(self.endpoints), *arguments]
         done = subprocess.run(command, capture_output=True, text=True, timeout=20)
         assert not check or done.returncode == 0, done.stderr
         return done.stdout

@@ -1,0 +1,29 @@
+"""Workers that don't come up, and those whose sockets can't be shared."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from discovery import sockets
+from discovery.dns.counters import DnsCounters
+from discovery.errors import ConfigError
+from discovery.settings import Config
+from discovery.workers.messages import Handed, SetUp, Told
+from discovery.workers.pool import FAILURES, Workers
+
+pytestmark = pytest.mark.slow
+
+
+async def test_workers_that_end_at_once_end_the_start(caplog: pytest.LogCaptureFixture) -> None:
+    def opening(handed: Handed) -> Iterator[Told]:
+        yield SetUp(Config(zones=()), "n1", [], handed)  # no node has such a configuration
+
+    workers = Workers(1, DnsCounters(), opening)
+    udp, tcp = sockets.bind_dns("127.0.0.1:0")
+    await workers.start(udp, [tcp])
+    with pytest.raises(ConfigError, match=rf"worker 0 ended {FAILURES} times before it answered"):
+        await workers.settle(ready=True)
+    await workers.close()
+    assert caplog.text.count("has ended: it is replaced") >= FAILURES
