@@ -141,6 +141,7 @@ class Endpoints:
         self._order: list[str] = urls
         self._token = ""
         self._login = asyncio.Lock()
+        self._closed = False
         self.moves = 0  # how often another member was taken into use
 
     # ---------------------------------------------------------------- which member
@@ -158,6 +159,8 @@ class Endpoints:
     def at(self, url: str) -> Endpoint:
         endpoint = self._known.get(url)
         if endpoint is None:
+            if self._closed:
+                raise Unavailable("the store is closed")
             endpoint = self._known[url] = Endpoint(url, self._credentials)
         return endpoint
 
@@ -188,6 +191,8 @@ class Endpoints:
         self._order = kept + [url for url in wanted if url not in kept]
 
     async def close(self) -> None:
+        """Calls under way, and all that come after, raise Unavailable."""
+        self._closed = True
         known, self._known = self._known, {}
         for endpoint in known.values():
             await endpoint.channel.close()
@@ -208,6 +213,7 @@ class Endpoints:
                 break
             endpoint = self.current
             failed = await self._login_if_needed(endpoint)
+            token = self._token
             if failed is None:
                 try:
                     return await self.once(
@@ -216,7 +222,7 @@ class Endpoints:
                 except Refused as refused:
                     failed = refused.verdict
             if failed.login:
-                self._token = ""
+                self._forget(token)
                 continue
             if not failed.elsewhere:
                 raise failed.error
@@ -245,6 +251,14 @@ class Endpoints:
             return await call(request, timeout=seconds, metadata=self.metadata(leader=leader))
         except grpc.aio.AioRpcError as error:
             raise Refused(verdict_of(error, endpoint)) from None
+        except grpc.aio.UsageError:  # the channel is closed
+            raise Refused(Verdict(Unavailable("the store is closed"))) from None
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if not self._closed or (task is not None and task.cancelling()):
+                raise
+            closed = Unavailable("the store was closed before it was answered", maybe_applied=True)
+            raise Refused(Verdict(closed)) from None
 
     def metadata(self, *, leader: bool) -> Metadata:
         """What goes with every call: the demand for a quorum, and who we are."""
@@ -267,9 +281,14 @@ class Endpoints:
                 return refused.verdict
         return None
 
-    async def login_anew(self, endpoint: Endpoint) -> None:
-        """For streams, whose token is looked at when they begin. Raises the contract's errors."""
-        self._token = ""
+    def _forget(self, token: str) -> None:
+        """It has ended. Another one may have been got since."""
+        if self._token == token:
+            self._token = ""
+
+    async def login_anew(self, endpoint: Endpoint, used: Metadata) -> None:
+        """For streams, whose token is looked at when they begin; `used` went with it. Raises the contract's errors."""
+        self._forget(dict(used).get("token", ""))
         failed = await self._login_if_needed(endpoint)
         if failed is not None:
             raise failed.error

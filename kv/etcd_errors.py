@@ -45,6 +45,8 @@ _NOT_APPLIED = (
     "etcdserver: unhealthy cluster",
     "etcdserver: rpc not supported for learner",
 )
+_UNTRUSTED = "certificate_verify_failed"
+_TLS = ("handshake failed", "tsi_")  # as grpc words what went wrong with TLS
 _LOGIN = (
     "etcdserver: invalid auth token",
     "etcdserver: user name is empty",
@@ -52,7 +54,7 @@ _LOGIN = (
     "auth: revision in header is old",
 )
 _REFUSED = (
-    "etcdserver: permission denied",
+    "permission denied",
     "etcdserver: authentication failed",
     "etcdserver: user name not found",
     "etcdserver: authentication is not enabled",
@@ -66,7 +68,10 @@ def judge(code: str, message: str, endpoint: str) -> Verdict:
     if any(each in said for each in _LOGIN):
         return Verdict(AuthError(f"etcd at {endpoint} asks for a login: {message}"), login=True)
     if any(each in said for each in _REFUSED) or code in ("PERMISSION_DENIED", "UNAUTHENTICATED"):
-        advice = "check store.etcd.username and password, and that it may read and write the prefix and /discovery/"
+        advice = (
+            "check store.etcd.username and password, and that it may read and write the prefix and /discovery/ "
+            "(a snapshot wants the role root)"
+        )
         return Verdict(AuthError(f"etcd at {endpoint} refused: {message}; {advice}"))
     if "requested lease not found" in said:
         return Verdict(
@@ -80,7 +85,7 @@ def judge(code: str, message: str, endpoint: str) -> Verdict:
                 f"etcd at {endpoint} has used its quota: compact and defragment it, then `etcdctl alarm disarm`"
             )
         )
-    if "corrupt" in said or code == "DATA_LOSS":
+    if "etcdserver: corrupt" in said or code == "DATA_LOSS":
         return Verdict(Corrupt(f"etcd at {endpoint} found its data damaged: {message}"))
     if "has been compacted" in said:
         return Verdict(Compacted(0))
@@ -92,6 +97,13 @@ def judge(code: str, message: str, endpoint: str) -> Verdict:
         return Verdict(TooLarge(f"etcd at {endpoint}: {message}"))
     if code in ("INVALID_ARGUMENT", "OUT_OF_RANGE", "FAILED_PRECONDITION", "NOT_FOUND", "UNIMPLEMENTED"):
         return Verdict(InvalidRequest(f"etcd refused the call: {message}"))
+    if _UNTRUSTED in said:
+        advice = (
+            "its certificate is not trusted: check store.etcd.ca, and that it was issued for this address"
+        )
+        return Verdict(Unavailable(f"etcd at {endpoint}: {advice} ({message})"), elsewhere=True)
+    if any(each in said for each in _TLS):
+        message = f"no TLS connection, check store.etcd.cert and key ({message})"
     maybe = not any(each in said for each in _NOT_APPLIED)
     words = "did not answer in time" if code == "DEADLINE_EXCEEDED" else message or code.lower()
     return Verdict(Unavailable(f"etcd at {endpoint}: {words}", maybe_applied=maybe), elsewhere=True)

@@ -20,7 +20,15 @@ from google.protobuf.message import Message
 from discovery.errors import StoreError
 from discovery.kv import etcd_wire_pb2 as wire
 from discovery.kv.contract import Unavailable
-from discovery.kv.etcd_endpoints import CALL_LIMIT, KEEP_ALIVE, Endpoint, Endpoints, Refused, verdict_of
+from discovery.kv.etcd_endpoints import (
+    CALL_LIMIT,
+    KEEP_ALIVE,
+    Endpoint,
+    Endpoints,
+    Metadata,
+    Refused,
+    verdict_of,
+)
 from discovery.kv.etcd_errors import judge
 
 log = logging.getLogger(__name__)
@@ -48,6 +56,7 @@ class KeepAlives:
         self._waiting: dict[int, asyncio.Future[int]] = {}
         self._asked: asyncio.Queue[int] = asyncio.Queue()
         self._task: asyncio.Task[None] | None = None
+        self._metadata: Metadata = ()  # of the present stream
         self._closed = False
         self._answered = 0  # answers since the start
         self._due = 0.0  # since when an answer is waited for, by the loop's time
@@ -145,7 +154,7 @@ class KeepAlives:
             except Refused as refused:
                 verdict = refused.verdict
             if verdict.login:
-                await self._endpoints.login_anew(endpoint)
+                await self._endpoints.login_anew(endpoint, self._metadata)
             elif verdict.elsewhere:
                 self._endpoints.leave(endpoint, verdict.error)
             if not self._waiting:
@@ -161,11 +170,12 @@ class KeepAlives:
 
     async def _serve(self, endpoint: Endpoint) -> NoReturn:
         """Asks and gives out answers on one stream. Raises Refused when it ends or falls silent."""
+        self._metadata = self._endpoints.metadata(leader=True)
         call: _Call = endpoint.channel.stream_stream(
             KEEP_ALIVE.path,
             request_serializer=wire.LeaseKeepAliveRequest.SerializeToString,
             response_deserializer=KEEP_ALIVE.answer.FromString,
-        )(metadata=self._endpoints.metadata(leader=True))
+        )(metadata=self._metadata)
         loop = asyncio.get_running_loop()
         self._due = loop.time()
         silent = False

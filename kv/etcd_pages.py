@@ -37,7 +37,7 @@ async def _read(endpoints: Endpoints, history: History, request: wire.RangeReque
         left = request.limit - len(kvs) if request.limit else size
         page.limit = min(size, left)
         try:
-            found = await endpoints.call(RANGE, page, repeatable=True)
+            found = await endpoints.call(RANGE, page, repeatable=True, leader=not page.serializable)
         except TooLarge as error:
             if size == 1:
                 raise Unavailable(f"a single value is over {MAX_ANSWER} bytes: {error.detail}") from None

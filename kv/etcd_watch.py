@@ -23,7 +23,7 @@ from discovery.errors import StoreError
 from discovery.kv import etcd_wire_pb2 as wire
 from discovery.kv.contract import Compacted, FutureRevision, Unavailable, WatchBatch
 from discovery.kv.etcd_codec import Codec, start_of
-from discovery.kv.etcd_endpoints import CALL_LIMIT, WATCH, Endpoint, Endpoints, Refused, verdict_of
+from discovery.kv.etcd_endpoints import CALL_LIMIT, WATCH, Endpoint, Endpoints, Metadata, Refused, verdict_of
 from discovery.kv.etcd_errors import Verdict, judge
 from discovery.kv.etcd_history import History
 
@@ -59,6 +59,7 @@ class EtcdWatch:
         self._clock = clock
         self._closed = closed
         self._call: _Call | None = None
+        self._metadata: Metadata = ()
         self._endpoint: Endpoint | None = None
         self._codec = Codec(0)
         self._parts: list[wire.Event] = []
@@ -149,7 +150,7 @@ class EtcdWatch:
         if self._clock() - self._opened_at > STEADY:
             self._pause = 0.0
         if verdict.login:
-            await self._endpoints.login_anew(endpoint)
+            await self._endpoints.login_anew(endpoint, self._metadata)
         elif verdict.elsewhere:
             self._endpoints.leave(endpoint, verdict.error)
         else:
@@ -175,7 +176,7 @@ class EtcdWatch:
             except Refused as refused:
                 verdict = refused.verdict
             if verdict.login:
-                await self._endpoints.login_anew(endpoint)
+                await self._endpoints.login_anew(endpoint, self._metadata)
             elif verdict.elsewhere:
                 self._endpoints.leave(endpoint, verdict.error)
             if not left or not (verdict.login or verdict.elsewhere):
@@ -184,11 +185,12 @@ class EtcdWatch:
     async def _open(self, endpoint: Endpoint) -> None:
         """Raises Refused, Compacted."""
         self._codec = codec = await self._history.codec()
+        self._metadata = self._endpoints.metadata(leader=True)
         call: _Call = endpoint.channel.stream_stream(
             WATCH.path,
             request_serializer=wire.WatchRequest.SerializeToString,
             response_deserializer=WATCH.answer.FromString,
-        )(metadata=self._endpoints.metadata(leader=True))
+        )(metadata=self._metadata)
         create = wire.WatchCreateRequest(
             key=start_of(self._key),
             range_end=self._end,

@@ -14,7 +14,6 @@ from discovery.api.parts import PARTS, ApiParts
 from discovery.errors import NotReady, StoreError
 from discovery.kv.contract import Status, Unavailable
 
-
 RELOAD_SECONDS = 2.0  # until all DNS workers have what was reloaded
 
 

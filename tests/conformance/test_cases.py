@@ -1,4 +1,8 @@
-"""Questions and answers recorded from SkyDNS and CoreDNS, asked of running nodes set up as the cases say."""
+"""Questions and answers recorded from SkyDNS and CoreDNS, asked of running nodes set up as the cases say.
+
+On the embedded engine the cases are loaded through the node's own /v2/keys, on the etcd engine with etcdctl, as by
+any other program that writes this layout.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +10,17 @@ import re
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import dns.message
 import dns.query
 import pytest
 
-from tests.support.node import running_node, wait_for
+from tests.support.etcd import etcd_cluster
+from tests.support.node import RunningNode, running_node, wait_for
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
@@ -37,6 +43,23 @@ COREDNS_ZONES = coredns_zones(
     "skydns_zoned.test.",
     "in-addr.arpa.",
 )
+
+
+class Engine(NamedTuple):
+    """`settings` of a node on it. `etcd`: HOST:PORT of the cluster's member; "": there is none."""
+
+    settings: Sequence[str] = ()
+    etcd: str = ""
+
+
+@pytest.fixture(params=["embedded", pytest.param("etcd", marks=pytest.mark.cluster)])
+def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
+    if request.param == "embedded":
+        yield Engine()
+        return
+    with etcd_cluster(tmp_path / "etcd") as cluster:
+        settings = ["store.engine=etcd", f"store.etcd.endpoints={cluster.endpoints}"]
+        yield Engine(settings, cluster.endpoints[0].removeprefix("http://"))
 
 
 @contextmanager
@@ -63,15 +86,18 @@ def upstream(*arguments: str) -> Iterator[int]:
         process.wait()
 
 
-def run_cases(file: str, dns_port: int, http_port: int, *arguments: str) -> tuple[int, str]:
+def run_cases(file: str, engine: Engine, node: RunningNode, *arguments: str) -> tuple[int, str]:
     """(cases passed, all that it says); fails the test where one fails."""
+    load = f"etcd={engine.etcd}" if engine.etcd else f"etcd2=127.0.0.1:{node.http_port}"
+    settle = "0.1" if engine.etcd else "0"  # seconds; a record that etcdctl puts is answered within 0.05 s
     done = subprocess.run(
         [
             sys.executable,
             HERE / "run_cases.py",
             HERE / file,
-            *("--port", str(dns_port)),
-            *("--load", f"etcd2=127.0.0.1:{http_port}"),
+            *("--port", str(node.dns_port)),
+            *("--load", load),
+            *("--settle", settle),
             *("--skip-flag", "quirk"),
             *arguments,
         ],
@@ -88,51 +114,52 @@ def run_cases(file: str, dns_port: int, http_port: int, *arguments: str) -> tupl
 # The numbers below guard against a runner that skips what it should ask.
 
 
-def test_skydns_alone(tmp_path: Path) -> None:
-    with running_node(tmp_path / "store", [SKYDNS_ZONE]) as node:
-        passed, output = run_cases("skydns2.json", node.dns_port, node.http_port, "--setup", "no_rec")
+def test_skydns_alone(engine: Engine, tmp_path: Path) -> None:
+    with running_node(tmp_path / "store", [SKYDNS_ZONE, *engine.settings]) as node:
+        passed, output = run_cases("skydns2.json", engine, node, "--setup", "no_rec")
     assert passed >= 104, output
 
 
-def test_skydns_with_an_upstream(tmp_path: Path) -> None:
+def test_skydns_with_an_upstream(engine: Engine, tmp_path: Path) -> None:
     with upstream() as port:
-        settings = [SKYDNS_ZONE, f"forward.upstreams=['127.0.0.1:{port}']"]
+        settings = [*engine.settings, SKYDNS_ZONE, f"forward.upstreams=['127.0.0.1:{port}']"]
         with running_node(tmp_path / "store", settings) as node:
-            passed, output = run_cases("skydns2.json", node.dns_port, node.http_port, "--upstream")
+            passed, output = run_cases("skydns2.json", engine, node, "--upstream")
     assert passed >= 111, output
 
 
-def test_skydns_with_stub_zones_and_a_second_server(tmp_path: Path) -> None:
+def test_skydns_with_stub_zones_and_a_second_server(engine: Engine, tmp_path: Path) -> None:
     second_zone = "zones=[{name: internal.skydns.net., ttl: 3600, negative_ttl: 60, negative_grace: 0}]"
     with (
         upstream("--aa") as port,
-        running_node(tmp_path / "store", [SKYDNS_ZONE, "forward.stubs=true"]) as node,
+        running_node(tmp_path / "store", [*engine.settings, SKYDNS_ZONE, "forward.stubs=true"]) as node,
         running_node(tmp_path / "second", [second_zone]) as second,
     ):
         key = "/v2/keys/skydns/net/skydns/internal/www"
         assert second.call("PUT", f"{key}?value=%7B%22host%22%3A%22127.10.10.10%22%7D")[0] == 201
         arguments = ["--setup", "stubzones", "--setup", "second-server", "--only", "stub"]
         ports = ["--port2", str(second.dns_port), "--upstream-port", str(port)]
-        passed, output = run_cases("skydns2.json", node.dns_port, node.http_port, *arguments, *ports)
+        passed, output = run_cases("skydns2.json", engine, node, *arguments, *ports)
     assert passed >= 6, output
 
 
-def test_coredns_alone(tmp_path: Path) -> None:
-    with running_node(tmp_path / "store", [COREDNS_ZONES]) as node:
-        passed, output = run_cases("coredns_etcd.json", node.dns_port, node.http_port)
+def test_coredns_alone(engine: Engine, tmp_path: Path) -> None:
+    with running_node(tmp_path / "store", [*engine.settings, COREDNS_ZONES]) as node:
+        passed, output = run_cases("coredns_etcd.json", engine, node)
     assert passed >= 96, output
 
 
-def test_coredns_with_an_upstream(tmp_path: Path) -> None:
+def test_coredns_with_an_upstream(engine: Engine, tmp_path: Path) -> None:
     with upstream() as port:
-        settings = [COREDNS_ZONES, f"forward.upstreams=['127.0.0.1:{port}']"]
+        settings = [*engine.settings, COREDNS_ZONES, f"forward.upstreams=['127.0.0.1:{port}']"]
         with running_node(tmp_path / "store", settings) as node:
-            passed, output = run_cases("coredns_etcd.json", node.dns_port, node.http_port, "--upstream")
+            passed, output = run_cases("coredns_etcd.json", engine, node, "--upstream")
     assert passed >= 99, output
 
 
-def test_coredns_with_a_second_zone(tmp_path: Path) -> None:
-    with running_node(tmp_path / "store", [coredns_zones("skydns.test.", "miek.nl.")]) as node:
+def test_coredns_with_a_second_zone(engine: Engine, tmp_path: Path) -> None:
+    settings = [*engine.settings, coredns_zones("skydns.test.", "miek.nl.")]
+    with running_node(tmp_path / "store", settings) as node:
         arguments = ["--setup", "zone-miek.nl", "--only", "miek"]
-        passed, output = run_cases("coredns_etcd.json", node.dns_port, node.http_port, *arguments)
+        passed, output = run_cases("coredns_etcd.json", engine, node, *arguments)
     assert passed >= 1, output

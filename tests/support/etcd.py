@@ -1,4 +1,7 @@
-"""Real etcd clusters for tests: members as processes on free ports of 127.0.0.1, ended by their own pids."""
+"""Real etcd clusters for tests: members as processes on free ports of 127.0.0.1, ended by their own pids.
+
+Each member tells its health and its metrics on a further port, without TLS or login.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,8 @@ import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+
+from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support.node import wait_for
 
@@ -40,14 +45,21 @@ def binary() -> str:
 class EtcdMember:
     """One member. `flags`: as on etcd's command line, the same at every start."""
 
-    def __init__(self, name: str, directory: Path, client: str, peer: str, flags: Sequence[str]) -> None:
+    def __init__(
+        self, name: str, directory: Path, client: str, peer: str, metrics: str, flags: Sequence[str]
+    ) -> None:
         self.name = name
         self.client = client
         self.peer = peer
+        self.metrics = metrics
         self.data = directory / name
         self.log = directory / f"{name}.log"
         self.flags = list(flags)
         self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def runs(self) -> bool:
+        return self._process is not None
 
     @property
     def pid(self) -> int:
@@ -59,7 +71,7 @@ class EtcdMember:
         command = [binary(), "--name", self.name, "--data-dir", str(self.data)]
         command += ["--listen-client-urls", self.client, "--advertise-client-urls", self.client]
         command += ["--listen-peer-urls", self.peer, "--initial-advertise-peer-urls", self.peer]
-        command += ["--logger", "zap"]
+        command += ["--listen-metrics-urls", self.metrics, "--logger", "zap"]
         with self.log.open("ab") as log:
             self._process = subprocess.Popen([*command, *self.flags, *flags], stdout=log, stderr=log)
 
@@ -90,27 +102,46 @@ class EtcdMember:
         self.stop(signal.SIGKILL)
 
     def is_healthy(self) -> bool:
-        """It answers and sees a leader. Only for members without TLS."""
+        """It answers and sees a leader."""
         try:
-            with urllib.request.urlopen(f"{self.client}/health", timeout=1) as answer:
+            with urllib.request.urlopen(f"{self.metrics}/health", timeout=1) as answer:
                 return b'"true"' in answer.read()
         except OSError:
             return False
 
+    def until_healthy(self) -> None:
+        wait_for(self.is_healthy, START_LIMIT, f"{self.name} is healthy: {self.log}")
+
+    def metric(self, name: str, **labels: str) -> float:
+        """The sum of that metric's samples that have these labels."""
+        with urllib.request.urlopen(f"{self.metrics}/metrics", timeout=5) as answer:
+            families = text_string_to_metric_families(answer.read().decode())
+            return sum(
+                sample.value
+                for family in families
+                for sample in family.samples
+                if sample.name == name and labels.items() <= sample.labels.items()
+            )
+
+    def started(self, call: str) -> float:
+        """How often that call or stream was begun here."""
+        return self.metric("grpc_server_started_total", grpc_method=call)
+
 
 class EtcdCluster:
-    """`members` by number. Their client URLs are `endpoints`."""
+    """`members` by number. Their client URLs are `endpoints`. `ctl_flags`: what `etcdctl` needs to be let in."""
 
     def __init__(self, directory: Path, count: int, flags: Sequence[str] = (), scheme: str = "http") -> None:
-        ports = free_ports(2 * count)
-        peers = {f"m{number}": f"http://127.0.0.1:{ports[2 * number + 1]}" for number in range(count)}
+        ports = iter(free_ports(3 * count))
+        peers = {f"m{number}": f"http://127.0.0.1:{next(ports)}" for number in range(count)}
         directory.mkdir(parents=True, exist_ok=True)
         initial = ",".join(f"{name}={peer}" for name, peer in peers.items())
         shared = ["--initial-cluster", initial, "--initial-cluster-token", directory.name, *flags]
-        self.members = [
-            EtcdMember(name, directory, f"{scheme}://127.0.0.1:{ports[2 * number]}", peer, shared)
-            for number, (name, peer) in enumerate(peers.items())
-        ]
+        self.ctl_flags: list[str] = []
+        self.members = []
+        for name, peer in peers.items():
+            client, metrics = f"{scheme}://127.0.0.1:{next(ports)}", f"http://127.0.0.1:{next(ports)}"
+            self.members.append(EtcdMember(name, directory, client, peer, metrics, shared))
 
     @property
     def endpoints(self) -> list[str]:
@@ -123,7 +154,16 @@ class EtcdCluster:
 
     def until_healthy(self) -> None:
         for member in self.members:
-            wait_for(member.is_healthy, START_LIMIT, f"{member.name} is healthy: {member.log}")
+            member.until_healthy()
+
+    def revive(self) -> None:
+        """All run again, whatever a test did to them."""
+        for member in self.members:
+            if member.runs:
+                member.resume()
+            else:
+                member.start()
+        self.until_healthy()
 
     def close(self) -> None:
         for member in self.members:
@@ -131,7 +171,7 @@ class EtcdCluster:
 
     def ctl(self, *arguments: str, check: bool = True) -> str:
         """What `etcdctl` says."""
-        command = ["etcdctl", "--endpoints", ",".join(self.endpoints), *arguments]
+        command = ["etcdctl", "--endpoints", ",".join(self.endpoints), *self.ctl_flags, *arguments]
         done = subprocess.run(command, capture_output=True, text=True, timeout=20)
         assert not check or done.returncode == 0, done.stderr
         return done.stdout

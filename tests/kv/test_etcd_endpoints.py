@@ -1,0 +1,424 @@
+"""The members of a cluster as addresses to call: fail-over, deadlines, quorum, login, TLS, and the end."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+import trustme
+
+from discovery.errors import ConfigError, StoreError
+from discovery.kv import etcd_wire_pb2 as wire
+from discovery.kv.contract import AuthError, Put, Unavailable
+from discovery.kv.etcd import EtcdStore
+from discovery.kv.etcd_endpoints import RANGE, Access, Endpoints
+from discovery.kv.etcd_members import member_urls
+from tests.support.etcd import EtcdCluster, EtcdMember, etcd_cluster, free_ports
+from tests.support.etcd_store import eventually, opened
+from tests.support.node import wait_for
+
+with_etcd = [pytest.mark.cluster, pytest.mark.slow]
+INTERNAL = ["http://10.0.0.1:2379", "http://10.0.0.2:2379"]
+
+
+# ---------------------------------------------------------------- which member
+
+
+def test_the_list_follows_the_members_and_keeps_the_configured_ones() -> None:
+    endpoints = Endpoints(Access(INTERNAL), shuffle=random.Random(1))
+    in_use = endpoints.urls[0]
+    endpoints.follow(["http://10.0.0.2:2379/", "http://10.0.0.3:2379"])
+    assert set(endpoints.urls) == {*INTERNAL, "http://10.0.0.3:2379"}
+    assert endpoints.urls[0] == in_use
+    endpoints.follow(["http://10.0.0.4:2379"])
+    assert set(endpoints.urls) == {*INTERNAL, "http://10.0.0.4:2379"}
+
+
+def test_a_loopback_address_of_a_member_elsewhere_is_not_followed() -> None:
+    endpoints = Endpoints(Access(INTERNAL))
+    endpoints.follow(
+        ["http://127.0.0.1:2379", "http://localhost:2379", "http://0.0.0.0:2379", "unix://x", ""]
+    )
+    assert set(endpoints.urls) == set(INTERNAL)
+    here = Endpoints(Access(["http://127.0.0.1:2379"]))
+    here.follow(
+        ["http://127.0.0.1:2381", "https://127.0.0.1:2382"]
+    )  # for the other scheme we have no credentials
+    assert here.urls == ("http://127.0.0.1:2379", "http://127.0.0.1:2381")
+
+
+def test_not_all_nodes_begin_with_one_member() -> None:
+    urls = [f"http://10.0.0.{number}:2379" for number in range(3)]
+    assert {Endpoints(Access(urls), shuffle=random.Random(seed)).urls[0] for seed in range(20)} == set(urls)
+
+
+@pytest.mark.parametrize(
+    ("access", "field"),
+    [
+        (Access(["10.0.0.1:2379"]), "endpoints"),
+        (Access(["http://10.0.0.1", "https://10.0.0.2"]), "endpoints"),
+        (Access(INTERNAL, ca="/etc/ca.pem"), "ca"),
+        (Access(["https://10.0.0.1"], ca="/no/such/file"), "ca"),
+        (Access(["https://10.0.0.1"], cert="/etc/cert.pem"), "cert"),
+    ],
+)
+def test_what_cannot_be_used_is_told_with_its_setting(access: Access, field: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        Endpoints(access)
+    assert refused.value.field == f"store.etcd.{field}"
+
+
+@pytest.fixture(scope="module")
+def _three(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EtcdCluster]:
+    with etcd_cluster(tmp_path_factory.mktemp("three"), 3) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def three(_three: EtcdCluster) -> Iterator[EtcdCluster]:
+    _three.revive()
+    yield _three
+    _three.revive()
+
+
+async def steady_leader(cluster: EtcdCluster) -> tuple[EtcdMember, EtcdMember]:
+    """(the leader, a follower), once no election is on: on a busy machine one may follow the start."""
+    while True:
+        leader = cluster.leader()
+        await asyncio.sleep(0.3)
+        if cluster.leader() is leader:
+            return leader, next(member for member in cluster.members if member is not leader)
+
+
+class TestMembersLost:
+    pytestmark = with_etcd
+
+    async def test_a_write_forwarded_to_a_hung_leader_ends_at_its_deadline(self, three: EtcdCluster) -> None:
+        leader, follower = await steady_leader(three)
+        async with opened(Access([follower.client])) as store:
+            await store.put(b"/a", b"1")
+            leader.pause()
+            begin = time.monotonic()
+            with pytest.raises(Unavailable) as failed:
+                await store.put(b"/a", b"2")
+            assert failed.value.maybe_applied
+            assert time.monotonic() - begin < 3  # etcd itself gives up after 7 s
+
+    async def test_a_hung_leader_of_ones_own_is_left(self, three: EtcdCluster) -> None:
+        leader, _ = await steady_leader(three)
+        async with opened(three) as store:
+            while store._endpoints.urls[0] != leader.client:
+                store._endpoints.leave(store._endpoints.current, "the leader is wanted")
+            await store.put(b"/a", b"1")
+            leader.pause()
+            with pytest.raises(Unavailable) as failed:
+                await store.put(b"/a", b"2")
+            assert failed.value.maybe_applied
+            assert store._endpoints.urls[0] != leader.client
+            await eventually(lambda: store.put(b"/a", b"3"))
+
+    async def test_a_write_that_may_have_happened_is_not_done_twice(self, three: EtcdCluster) -> None:
+        leader, _ = await steady_leader(three)
+        async with opened(three) as store:
+            while store._endpoints.urls[0] != leader.client:
+                store._endpoints.leave(store._endpoints.current, "the leader is wanted")
+            before = await store.put(b"/count", b"")
+            leader.pause()
+            with pytest.raises(Unavailable):
+                await store.put(b"/count", b"")
+            leader.resume()
+            await eventually(lambda: store.put(b"/end", b""))
+            (kv,) = (await store.range(b"/count")).kvs
+            assert kv.mod_revision in (before, before + 1)
+            assert kv.version <= 1 + kv.mod_revision - before + 1
+
+    async def test_a_killed_member_costs_no_read_and_writes_go_on(self, three: EtcdCluster) -> None:
+        async with opened(three) as store:
+            await store.put(b"/a", b"1")
+            in_use = store._endpoints.urls[0]
+            next(member for member in three.members if member.client == in_use).kill()
+            await eventually(lambda: store.put(b"/a", b"2"), 10)
+            assert (await store.range(b"/a")).kvs[0].value == b"2"
+            assert store._endpoints.urls[0] != in_use
+
+    async def test_without_a_quorum_calls_fail_fast_and_stale_reads_go_on(self, three: EtcdCluster) -> None:
+        left, *others = three.members
+        async with opened(three) as store:
+            await store.put(b"/a", b"1")
+            for member in others:
+                member.kill()
+            at_once = "no leader|Connection refused"  # of those that are dead
+            alone = lambda: left.metric("etcd_server_has_leader") == 0  # noqa: E731
+            await asyncio.to_thread(wait_for, alone, 20, "it sees no leader")
+            with pytest.raises(Unavailable, match=at_once) as failed:
+                await store.put(b"/a", b"2")
+            assert not failed.value.maybe_applied  # refused at once, by itself: not a deadline that went by
+            with pytest.raises(Unavailable, match=at_once):
+                await store.range(b"/a")
+            with pytest.raises(Unavailable, match=at_once):
+                await store.lease_grant(10)
+            with pytest.raises(Unavailable, match=at_once):
+                async with store.watch(b"/a", from_revision=1):
+                    pass
+            stale = await store.range(b"/a", stale_ok=True)
+            assert stale.kvs[0].value == b"1"
+            others[0].start()
+            await eventually(lambda: store.put(b"/a", b"3"))
+
+
+class TestMembersAdded:
+    pytestmark = with_etcd
+
+    async def test_a_member_that_is_added_is_called_too(self, tmp_path: Path) -> None:
+        with etcd_cluster(tmp_path / "first") as cluster:
+            first = cluster.members[0]
+            async with opened(Access([first.client])) as store:
+                await store.put(b"/a", b"1")
+                client, peer, metrics = (f"http://127.0.0.1:{port}" for port in free_ports(3))
+                cluster.ctl("member", "add", "m1", f"--peer-urls={peer}")
+                initial = [
+                    "--initial-cluster",
+                    f"m0={first.peer},m1={peer}",
+                    "--initial-cluster-state",
+                    "existing",
+                ]
+                added = EtcdMember("m1", tmp_path, client, peer, metrics, initial)
+                added.start()
+                try:
+                    await asyncio.to_thread(added.until_healthy)
+                    store._endpoints.follow(await member_urls(store._endpoints))
+                    assert set(store._endpoints.urls) == {first.client, client}
+                    first.pause()  # there is no quorum now, but the other one answers
+                    found = await store.range(b"/a", stale_ok=True)
+                    assert found.kvs[0].value == b"1"
+                    assert store._endpoints.urls[0] == client
+                    first.resume()
+                finally:
+                    added.kill()
+
+
+# ---------------------------------------------------------------- user and password
+
+
+@pytest.fixture
+def guarded(tmp_path: Path) -> Iterator[EtcdCluster]:
+    """Users root, node (all keys) and part (only /skydns/), each with its name as the password."""
+    with etcd_cluster(tmp_path / "guarded", flags=["--auth-token-ttl", "1"]) as cluster:
+        for user in ("root", "node", "part"):
+            cluster.ctl("user", "add", f"{user}:{user}")
+        cluster.ctl("user", "grant-role", "root", "root")
+        for role, prefix in (("node", ""), ("part", "/skydns/")):
+            cluster.ctl("role", "add", role)
+            cluster.ctl("role", "grant-permission", role, "readwrite", prefix, "--prefix=true")
+            cluster.ctl("user", "grant-role", role, role)
+        cluster.ctl("auth", "enable")
+        cluster.ctl_flags = ["--user", "root:root"]
+        yield cluster
+
+
+def access(cluster: EtcdCluster, user: str, password: str | None = None) -> Access:
+    return Access(cluster.endpoints, username=user, password=user if password is None else password)
+
+
+class TestLogin:
+    pytestmark = with_etcd
+
+    async def test_a_user_may_do_all_that_the_store_is_for(
+        self, guarded: EtcdCluster, tmp_path: Path
+    ) -> None:
+        async with opened(access(guarded, "node")) as store:
+            done = await store.txn([], [Put(b"/skydns/a", b"1")], grant_ttl=30)
+            assert done.lease is not None
+            async with store.watch(b"/skydns/", b"/skydns0", from_revision=done.revision) as batches:
+                assert (await anext(batches)).revision == done.revision
+            assert await store.lease_keepalive(done.lease.id) == 30
+            assert (await store.lease_ttl(done.lease.id))[0] == 30
+            status = await store.status()
+            assert (status.errors, status.leases) == ([], 1)
+            assert [member.error for member in await store.members()] == [""]
+            await store.compact(done.revision)
+            await store.lease_revoke(done.lease.id)
+            with pytest.raises(AuthError, match="role root"):
+                await store.snapshot(tmp_path / "snapshot")
+        async with opened(access(guarded, "root")) as store:
+            await store.snapshot(tmp_path / "snapshot")
+
+    async def test_a_wrong_password_is_told_in_one_line(self, guarded: EtcdCluster) -> None:
+        async with opened(access(guarded, "node", "wrong")) as store:
+            with pytest.raises(AuthError, match=r"store\.etcd\.username") as refused:
+                await store.put(b"/skydns/a", b"1")
+            assert "invalid user ID or password" in refused.value.detail
+            assert "\n" not in refused.value.detail
+
+    async def test_no_user_where_one_is_asked_for_is_told(self, guarded: EtcdCluster) -> None:
+        async with opened(guarded) as store:
+            with pytest.raises(AuthError, match="login"):
+                await store.put(b"/skydns/a", b"1")
+
+    async def test_a_user_without_the_right_to_our_own_state_is_told(self, guarded: EtcdCluster) -> None:
+        async with opened(access(guarded, "part")) as store:
+            with pytest.raises(AuthError, match="/discovery/"):
+                await store.put(b"/discovery/x", b"1")
+            with pytest.raises(AuthError, match="/discovery/"):
+                await store.range(b"/skydns/a")
+
+    async def test_a_token_that_ended_is_one_login_for_all(self, guarded: EtcdCluster) -> None:
+        (member,) = guarded.members
+        async with opened(access(guarded, "node")) as store:
+            await store.put(b"/skydns/a", b"1")
+            before = member.started("Authenticate")
+            member.stop()  # tokens live in memory
+            member.start()
+            await asyncio.to_thread(member.until_healthy)
+            before = member.started("Authenticate")
+            await asyncio.gather(*(store.put(b"/skydns/%d" % number, b"") for number in range(100)))
+            assert member.started("Authenticate") - before == 1
+
+    async def test_a_stream_that_began_with_the_token_of_before_is_no_second_login(
+        self, guarded: EtcdCluster
+    ) -> None:
+        endpoints = Endpoints(access(guarded, "node"))
+        await endpoints.ready()
+        old, held = (("token", "gone.1"),), endpoints.metadata(leader=False)
+        await asyncio.gather(*(endpoints.login_anew(endpoints.current, old) for _ in range(3)))
+        assert endpoints.metadata(leader=False) == held
+        await asyncio.gather(*(endpoints.login_anew(endpoints.current, held) for _ in range(3)))
+        assert endpoints.metadata(leader=False) != held
+        assert guarded.members[0].started("Authenticate") == 2
+        await endpoints.close()
+
+    async def test_a_token_whose_time_is_over_is_renewed(self, guarded: EtcdCluster) -> None:
+        (member,) = guarded.members
+        async with opened(access(guarded, "node")) as store:
+            before = member.started("Authenticate")
+            revision = await store.put(b"/skydns/a", b"1")
+            held = store._endpoints._token
+            store._endpoints._token = "gone.1"  # as one that etcd has forgotten
+            async with store.watch(b"/skydns/a", from_revision=revision) as batches:
+                assert (await anext(batches)).revision == revision
+                assert store._endpoints._token not in ("", "gone.1", held)
+                await store.put(b"/skydns/a", b"2")
+                assert (await anext(batches)).revision == revision + 1
+            assert member.started("Authenticate") - before <= 3
+
+    async def test_a_user_where_nobody_is_asked_does_no_harm(self, tmp_path: Path) -> None:
+        with etcd_cluster(tmp_path / "open") as cluster:
+            async with opened(access(cluster, "node")) as store:
+                await store.put(b"/skydns/a", b"1")
+
+
+# ---------------------------------------------------------------- TLS
+
+
+class Certificates:
+    """Of one authority: PEM files for a server on 127.0.0.1 and for a client."""
+
+    def __init__(self, directory: Path) -> None:
+        directory.mkdir()
+        authority = trustme.CA()
+        self.ca = directory / "ca.pem"
+        authority.cert_pem.write_to_path(self.ca)
+        server, client = authority.issue_cert("127.0.0.1"), authority.issue_cert("node")
+        self.files = {}
+        for name, issued in (("server", server), ("client", client)):
+            self.files[name] = (directory / f"{name}.pem", directory / f"{name}.key")
+            issued.cert_chain_pems[0].write_to_path(self.files[name][0])
+            issued.private_key_pem.write_to_path(self.files[name][1])
+
+    def server_flags(self, *, mutual: bool) -> Sequence[str]:
+        cert, key = map(str, self.files["server"])
+        flags = ["--cert-file", cert, "--key-file", key]
+        return [*flags, "--client-cert-auth", "--trusted-ca-file", str(self.ca)] if mutual else flags
+
+    def access(self, cluster: EtcdCluster, *, client: bool = False, ca: Path | None = None) -> Access:
+        cert, key = map(str, self.files["client"]) if client else ("", "")
+        return Access(cluster.endpoints, ca=str(ca or self.ca), cert=cert, key=key)
+
+
+class TestTls:
+    pytestmark = with_etcd
+
+    @pytest.mark.parametrize("mutual", [False, True])
+    async def test_all_goes_over_tls(self, tmp_path: Path, mutual: bool) -> None:
+        made = Certificates(tmp_path / "pki")
+        flags = made.server_flags(mutual=mutual)
+        with etcd_cluster(tmp_path / "tls", flags=flags, scheme="https") as cluster:
+            async with opened(made.access(cluster, client=mutual)) as store:
+                revision = await store.put(b"/a", b"1")
+                async with store.watch(b"/a", from_revision=revision) as batches:
+                    assert (await anext(batches)).events[0].kv.value == b"1"
+                lease = await store.lease_grant(30)
+                assert await store.lease_keepalive(lease.id) == 30
+
+    async def test_another_authority_s_certificate_is_told(self, tmp_path: Path) -> None:
+        made, other = Certificates(tmp_path / "pki"), Certificates(tmp_path / "other")
+        flags = made.server_flags(mutual=False)
+        with etcd_cluster(tmp_path / "tls", flags=flags, scheme="https") as cluster:
+            async with opened(made.access(cluster, ca=other.ca)) as store:
+                with pytest.raises(StoreError, match=r"(?i)certificate.*store\.etcd\.ca") as refused:
+                    await store.put(b"/a", b"1")
+                assert "\n" not in refused.value.detail
+
+    async def test_no_certificate_where_one_is_asked_for_is_an_error(self, tmp_path: Path) -> None:
+        made = Certificates(tmp_path / "pki")
+        flags = made.server_flags(mutual=True)
+        with etcd_cluster(tmp_path / "tls", flags=flags, scheme="https") as cluster:
+            async with opened(made.access(cluster)) as store:
+                with pytest.raises(Unavailable):
+                    await store.put(b"/a", b"1")
+
+
+# ---------------------------------------------------------------- the end
+
+
+class TestTheEnd:
+    pytestmark = with_etcd
+
+    async def test_a_call_under_way_when_the_store_closes_is_told(self, three: EtcdCluster) -> None:
+        leader, _ = await steady_leader(three)
+        store = EtcdStore(Access([leader.client]))
+        await store.start()
+        await store.put(b"/a", b"1")
+        leader.pause()
+        write = asyncio.create_task(store.put(b"/a", b"2"))
+        await asyncio.sleep(0.05)
+        await store.close()
+        with pytest.raises(Unavailable) as failed:
+            await write
+        assert failed.value.maybe_applied
+
+    async def test_nothing_is_connected_after_the_end(self, three: EtcdCluster) -> None:
+        endpoints = Endpoints(Access(three.endpoints))
+        request = wire.RangeRequest(key=b"/a")
+        await endpoints.call(RANGE, request, repeatable=True)
+        await endpoints.close()
+        with pytest.raises(Unavailable, match="closed"):
+            await endpoints.call(RANGE, request, repeatable=True)
+        assert not endpoints._known
+
+    async def test_a_cancelled_caller_leaves_nothing_behind(self, three: EtcdCluster) -> None:
+        async with opened(Access([three.leader().client])) as store:
+            await store.put(b"/a", b"1")
+            tasks = asyncio.all_tasks()
+            three.leader().pause()
+            calls = [
+                asyncio.create_task(call)
+                for call in (
+                    store.put(b"/a", b"2"),
+                    store.range(b"/a"),
+                    store.lease_keepalive(7),
+                    store.lease_keepalive_many([8]),
+                )
+            ]
+            await asyncio.sleep(0.05)
+            for call in calls:
+                call.cancel()
+            done = await asyncio.gather(*calls, return_exceptions=True)
+            assert all(isinstance(each, asyncio.CancelledError) for each in done)
+            three.revive()
+            await eventually(lambda: store.lease_keepalive(7))
+        assert asyncio.all_tasks() <= tasks
