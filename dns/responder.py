@@ -181,7 +181,7 @@ class Responder:
         if query.edns is None:
             return b""
         options = b"" if extended_error is None else wire.encode_extended_error(extended_error)
-        if query.edns.options and rcode != wire.FORMERR:  # they may be what is malformed
+        if query.edns.options:
             query.option = self._options.answer(query.edns.options, query.client)
         return wire.encode_opt(self._settings.payload_size, query.edns.do, rcode, options + query.option)
 

@@ -120,6 +120,8 @@ def parse(packet: bytes) -> Query | None:
         _read_records(packet, at, (ancount, nscount, arcount), query)
     except FormatError:
         query.rcode = FORMERR
+        if query.edns is not None:
+            query.edns.options = b""  # they may be what is damaged, so none is answered
     if qdcount != 1:
         if (
             qdcount or query.edns is None or not query.edns.cookie

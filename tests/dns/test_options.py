@@ -90,6 +90,20 @@ def test_a_cookie_of_a_bad_length_is_malformed(size: int) -> None:
     assert (response.rcode(), response.edns) == (1, 0)
 
 
+def test_damaged_options_are_answered_by_none_even_where_the_opcode_decides() -> None:
+    """Found by the fuzzer: NOTIMP with a cookie cut short."""
+    made = world()
+    for options in (b"\0\x0a\0\0", b"\0\x0a\0\6abcdef", b"\0\3\0\0\0\x0a\0\7abcdefg", b"\0\3\0\1"):
+        packet = bytearray(query("web", "A").to_wire())
+        packet[2] |= 4 << 3
+        packet[11] = 1
+        packet += b"\0\0\x29\4\xd0\0\0\0\0" + len(options).to_bytes(2, "big") + options
+        answer = made.udp.respond(bytes(packet), CLIENT)
+        assert isinstance(answer, bytes)
+        response = dns.message.from_wire(answer[:2] + bytes((answer[2] & 0x87,)) + answer[3:])
+        assert (response.rcode(), response.edns, response.options) == (4, 0, ())
+
+
 def test_of_many_cookies_the_first_counts() -> None:
     response = ask(world(), NSID, cookie(b"12345678"), cookie(b"x"), cookie(b"87654321"), NSID)
     assert response.rcode() == 0

@@ -1,230 +1,222 @@
-"""Throws mutated DNS packets at a responder.
+"""Throws packets at a responder, and at listeners over real sockets.
 
 The invariant: whatever the bytes, there is silence or one well-formed answer with the same id, never an exception.
-Silence is only for what is no query: less than a header, or QR=1. A second, long-lived responder with warm caches
-must say the same as a fresh one about every packet.
+Silence is only for what is no query: less than a header, or QR=1. A long-lived responder with warm caches must say the
+same as a fresh one about every packet, while services come and go; and the answers that come out of a listener's
+socket, however the stream was cut or the datagrams came, are those of the responder, in order.
 
-    python -m tests.fuzz.fuzz_dns --seconds 60 [--seed N] [--packets FILE]
+    python -m tests.fuzz.fuzz_dns --seconds 60 [--seed N] [--packets FILE] [--what packets,udp,tcp]
 
-Prints the seed; on a finding saves the packet (`fuzz_dns_finding.bin`, hex on the screen) and exits 1.
+Prints the seed; on a finding saves the packets (`fuzz_dns_finding.bin`, hex on the screen) and exits 1.
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import logging
 import random
+import re
 import secrets
-import struct
+import socket
 import sys
 import time
+from ipaddress import ip_network
 from pathlib import Path
 
-import dns.edns
 import dns.exception
 import dns.message
-import dns.name
-import dns.opcode
-import dns.tsig
 
-from tests.support.dns import World, query
+from discovery.dns.admission import Answering, Limits, admit
+from discovery.dns.batch import MAX_DATAGRAM
+from discovery.dns.cookies import Secret
+from discovery.dns.padding import padded
+from discovery.dns.rrl import Rates
+from tests.fuzz.packets import STORED, build, corpus, mutate
+from tests.fuzz.streams import stream_round, udp_round
+from tests.support.dns import World
 
-NAMES = (
-    *(
-        "",
-        "web.prod",
-        "WeB.pRoD",
-        "*.prod",
-        "any.any",
-        "www",
-        "ext",
-        "x",
-        "_http._tcp.web.prod",
-        "blue.tag.web.prod",
-    ),
-    *(
-        "tag.web.prod",
-        "_tcp",
-        "ns.dns",
-        "dns",
-        "big",
-        "mail",
-        "loop",
-        "chain0",
-        "version.bind.",
-        ".",
-        "test.",
-    ),
-    *("1.0.0.10.in-addr.arpa.", f"{'a' * 63}.{'b' * 63}.{'c' * 63}.{'d' * 50}", "a\\000\\255\\.b.prod"),
+CLIENTS = (
+    socket.inet_aton("192.0.2.1"),
+    socket.inet_aton("127.0.0.1"),
+    socket.inet_pton(socket.AF_INET6, "2001:db8::1"),
 )
-TYPES = (
-    "A",
-    "AAAA",
-    "SRV",
-    "MX",
-    "TXT",
-    "CNAME",
-    "NS",
-    "SOA",
-    "PTR",
-    "ANY",
-    "AXFR",
-    "IXFR",
-    "OPT",
-    "TSIG",
-    "TYPE65535",
-)
-STORED: dict[str, object] = {
-    "1.web.prod": {
-        "host": "10.0.0.1",
-        "port": 80,
-        "tags": ["blue"],
-        "ports": {"http": 8080},
-        "text": "t" * 300,
-    },
-    "2.web.prod": {"host": "2001:db8::2", "port": 80, "meta": {"a": "b"}},
-    "www": {"host": "web.prod.d.test"},
-    "ext": {"host": "www.example.com"},
-    "1.mail": {"host": "10.0.0.9", "mail": True, "targetstrip": 1},
-    "2.mail": {"host": "www.d.test", "mail": True},
-    "loop": {"host": "loop.d.test"},
-    "bad": b"{",
-    "/skydns/arpa/in-addr/10/0/0/1": {"host": "one.d.test"},
-    **{f"{n}.big": {"host": f"10.1.{n >> 8}.{n & 255}", "port": n, "weight": n} for n in range(1, 600)},
-    **{f"chain{n}": {"host": f"chain{n + 1}.d.test"} for n in range(13)},
-}
-INTERESTING = (
-    b"\0",
-    b"\xff",
-    b"\xc0\x0c",
-    b"\xc0\x00",
-    b"\x3f",
-    b"\x40",
-    b"\0\x29",
-    b"\xff\xff",
-    b"\0\xfa",
-    b"\0\x0a\0\x07",
-)
-
-
-def corpus() -> list[bytes]:
-    """Real packets: every name and type, plain and with EDNS, and the odd ones."""
-    packets = []
-    for name in NAMES:
-        for rtype in TYPES:
-            packets += [query(name, rtype, edns=edns, payload=4096).to_wire() for edns in (False, True)]
-        packets.append(query(name, "TXT", rclass="CH").to_wire())
-    signed = query("web.prod", "A", edns=True)
-    signed.use_tsig(dns.tsig.Key("key.", b"secret", "hmac-sha256"))
-    packets.append(signed.to_wire())
-    for code, content in (("COOKIE", bytes(8)), ("NSID", b"")):
-        message = query("web.prod", "A")
-        message.use_edns(0, 0x8000, 512, options=[dns.edns.GenericOption(code, content)])
-        packets.append(message.to_wire())
-    for opcode in range(1, 16):
-        message = query("web.prod", "SOA")
-        message.set_opcode(dns.opcode.Opcode(opcode) if opcode in (1, 2, 4, 6) else dns.opcode.QUERY)
-        packets.append(message.to_wire())
-    return packets
-
-
-def mutate(rng: random.Random, packets: list[bytes]) -> bytes:
-    """A packet of the corpus with one to six changes: bits, bytes, numbers of the header, pieces of others."""
-    out = bytearray(rng.choice(packets))
-    for _ in range(rng.choice((1, 1, 1, 2, 3, 6))):
-        at = rng.randrange(len(out) + 1)
-        match rng.randrange(9):
-            case 0 if at < len(out):
-                out[at] ^= 1 << rng.randrange(8)
-            case 1 if at < len(out):
-                out[at] = rng.randrange(256)
-            case 2:
-                out[at:at] = rng.choice(INTERESTING)
-            case 3:
-                out[at : at + 2] = rng.choice(INTERESTING)
-            case 4:
-                del out[at : at + rng.randint(1, 20)]
-            case 5:
-                del out[at:]
-            case 6:
-                other = rng.choice(packets)
-                begin = rng.randrange(len(other))
-                out[at:at] = other[begin : begin + rng.randint(1, 40)]
-            case 7 if len(out) >= 12:
-                field = rng.randrange(2, 12, 2)
-                out[field : field + 2] = struct.pack(
-                    "!H", rng.choice((0, 1, 2, 3, 255, 0x8000, 0xFFFF, rng.randrange(65536)))
-                )
-            case _:
-                out += out[at:] * rng.randint(1, 3)
-    return bytes(out[:65535])
+WHAT = ("packets", "udp", "tcp")
+SERIAL = re.compile(rb".{4}(?=\x00\x00\x0e\x10\x00\x00\x02\x58\x00\x09\x3a\x80)", re.S)
 
 
 class Finding(Exception):
-    pass
+    """`packets`: what it was found with."""
+
+    def __init__(self, text: str, *packets: bytes) -> None:
+        super().__init__(text)
+        self.packets = packets
 
 
-def check(world: World, packet: bytes, *, udp: bool) -> None:
-    """Raises Finding when the invariant does not hold for the packet."""
-    responder = world.udp if udp else world.tcp
-    try:
-        answer = responder.respond(packet)
-        fresh = world.responder(udp=udp).respond(packet)
-    except Exception as error:
-        raise Finding(f"it raised {error!r}") from error
-    if world.counters.failed:
-        raise Finding("an error inside, answered with SERVFAIL")
-    if answer != fresh:
-        raise Finding("the caches tell another answer")
+class Fuzz:
+    """One world that lives as long as the run."""
+
+    def __init__(self, seed: int) -> None:
+        self.rng = random.Random(seed)
+        self.corpus = corpus()
+        self.world = World(STORED, chaos={b"\x07version\x04bind\x00": b"fuzz"}, nsid=b"fuzz")
+        self.world.cookies.use([Secret(b"k" * 16, 0)])
+        self.clock = 0.0
+        world = self.world
+        limits = Limits((ip_network("192.0.2.0/25"), ip_network("2001:db8::/32")), (), Rates(50, 50, 50))
+        self.admitted: tuple[Answering, ...] = tuple(
+            admit(each, limits, world.cookies, world.counters, lambda: self.clock, udp=each is world.udp)
+            for each in (world.udp, world.tcp)
+        )
+        self.tried = 0
+
+    def packet(self) -> bytes:
+        return build(self.rng) if self.rng.random() < 0.4 else mutate(self.rng, self.corpus)
+
+    def change(self) -> None:
+        """A service comes or goes, or time does."""
+        rng, world = self.rng, self.world
+        world.wall += 1.0
+        self.clock += rng.random() / 100
+        name = rng.choice(("3.web.prod", "new", "7.big", "www", "a.b.c"))
+        if rng.random() < 0.5:
+            world.put(name, {"host": rng.choice(("10.9.9.9", "2001:db8::9", "web.prod.d.test")), "port": 9})
+        else:
+            world.delete(name)
+
+    def packets(self) -> None:
+        """A round of packets, each asked of warm and fresh responders."""
+        if self.rng.random() < 0.05:
+            self.change()
+        for _ in range(5):
+            packet = self.packet()
+            self.tried += 1
+            self.check(packet, self.rng.choice(CLIENTS), udp=self.rng.random() < 0.7)
+
+    def check(self, packet: bytes, client: bytes, *, udp: bool) -> None:
+        """Raises Finding when the invariant does not hold for the packet."""
+        world = self.world
+        try:
+            answer = (world.udp if udp else world.tcp).respond(packet, client)
+            fresh = world.responder(udp=udp).respond(packet, client)
+            for answering in self.admitted:
+                answering.respond(packet, client)
+        except Exception as error:
+            raise Finding(f"it raised {error!r}", packet) from error
+        if world.counters.failed:
+            raise Finding("an error inside, answered with SERVFAIL", packet)
+        if without_serial(answer) != without_serial(fresh):
+            raise Finding("the caches tell another answer", packet)
+        if fault := wrong(packet, answer, 1232 if udp else 65535):
+            raise Finding(fault, packet)
+        if isinstance(answer, bytes) and not udp and (fault := wrong(packet, padded(packet, answer), 65535)):
+            raise Finding(f"padded: {fault}", packet)
+
+    def expected(self, packet: bytes, *, udp: bool) -> bytes | None:
+        """What a fresh responder says to a client on loopback."""
+        answer = self.world.responder(udp=udp).respond(packet, CLIENTS[1])
+        if fault := wrong(packet, answer, 1232 if udp else 65535):
+            raise Finding(fault, packet)
+        assert answer is None or isinstance(answer, bytes)
+        return answer
+
+    async def sockets(self, what: str, end: float) -> None:
+        """Rounds over real sockets until `end`."""
+        while time.monotonic() < end:
+            self.change()
+            packets = [self.packet()[:MAX_DATAGRAM] for _ in range(self.rng.randint(1, 40))]
+            self.tried += len(packets)
+            run = udp_round if what == "udp" else stream_round
+            wanted = [
+                each for packet in packets if (each := self.expected(packet, udp=what == "udp")) is not None
+            ]
+            answers = await run(self.rng, self.world, packets)
+            if self.world.counters.failed:
+                raise Finding("an error inside, answered with SERVFAIL", *packets)
+            if list(map(without_serial, answers)) != list(map(without_serial, wanted)):
+                raise Finding(f"{len(answers)} answers over {what}, not the {len(wanted)} expected", *packets)
+
+    def run(self, what: str, seconds: float) -> None:
+        end = time.monotonic() + seconds
+        if what == "packets":
+            for packet in self.corpus:
+                for udp in (True, False):
+                    self.check(packet, CLIENTS[0], udp=udp)
+            while time.monotonic() < end:
+                self.packets()
+        else:
+            asyncio.run(self.sockets(what, end))
+
+
+def without_serial(answer: object) -> object:
+    """A negative answer that is kept may have the SOA serial of its making: told by what follows the serial."""
+    return SERIAL.sub(b"", answer) if isinstance(answer, bytes) else answer
+
+
+def wrong(packet: bytes, answer: object, limit: int) -> str:
+    """What is wrong with an answer to a packet; "" when nothing is."""
     is_query = len(packet) >= 12 and not packet[2] & 0x80
-    if (answer is not None) != is_query:
-        raise Finding("a query without an answer" if is_query else "an answer to what is no query")
     if answer is None:
-        return
+        return "a query without an answer" if is_query else ""
+    if not is_query:
+        return "an answer to what is no query"
     if not isinstance(answer, bytes):
-        raise Finding("the answer waits for other servers, though there are none")
+        return "the answer waits for other servers, though there are none"
     if answer[:2] != packet[:2] or not answer[2] & 0x80 or (answer[2] ^ packet[2]) & 0x78:
-        raise Finding("the header is not an answer's to this query")
-    if len(answer) > (1232 if udp else 65535):
-        raise Finding(f"an answer of {len(answer)} bytes")
+        return "the header is not an answer's to this query"
+    if len(answer) > limit:
+        return f"an answer of {len(answer)} bytes"
     try:
         # dnspython reads an UPDATE's sections by other rules: read every answer as a plain one.
-        dns.message.from_wire(answer[:2] + bytes((answer[2] & 0x87,)) + answer[3:], keyring=False)
+        plain = answer[:2] + bytes((answer[2] & 0x87,)) + answer[3:]
+        read = dns.message.from_wire(plain, keyring=False)
     except dns.exception.DNSException as error:
-        raise Finding(f"the answer is not well-formed: {error!r}") from error
+        return f"the answer is not well-formed: {error!r}"
+    if limit == 1232 and len(answer) > max(512, asked_size(packet)):
+        return f"{len(answer)} bytes are more than the client takes"
+    if read.edns >= 0 and b"\0\x29" not in packet[12:]:
+        return "an OPT for a query without one"
+    return ""
+
+
+def asked_size(packet: bytes) -> int:
+    """The payload size of a query; unknown where dnspython cannot read it, as with options whose content is wrong."""
+    try:
+        return dns.message.from_wire(
+            packet[:2] + bytes((packet[2] & 0x07,)) + packet[3:], keyring=False
+        ).payload
+    except dns.exception.DNSException:
+        return 65535
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Fuzzes the answering of DNS packets.")
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--seed", type=int, default=None)
-    parser.add_argument("--packets", type=Path, help="a saved finding to try again")
+    parser.add_argument("--packets", type=Path, help="a saved finding to try again, as one packet")
+    parser.add_argument("--what", default=",".join(WHAT), help="of packets, udp and tcp; each gets its share")
     arguments = parser.parse_args()
     logging.disable(logging.WARNING)
-    world = World(STORED, chaos={b"\x07version\x04bind\x00": b"fuzz"})
     seed = secrets.randbits(32) if arguments.seed is None else arguments.seed
     print(f"seed {seed}", flush=True)
-    rng = random.Random(seed)
-    packets = [arguments.packets.read_bytes()] if arguments.packets else corpus()
-    tried = answered = 0
-    end = time.monotonic() + arguments.seconds
-    packet = b""
+    fuzz = Fuzz(seed)
     try:
-        for packet in packets:
+        if arguments.packets:
             for udp in (True, False):
-                check(world, packet, udp=udp)
-        while not arguments.packets and time.monotonic() < end:
-            packet = mutate(rng, packets)
-            check(world, packet, udp=rng.random() < 0.7)
-            tried += 1
-            answered += sum(world.counters.rcodes[:1])
-            world.counters.rcodes[0] = 0
+                fuzz.check(arguments.packets.read_bytes(), CLIENTS[0], udp=udp)
+            print("nothing found")
+            return 0
+        what = arguments.what.split(",")
+        for each in what:
+            fuzz.run(each, arguments.seconds / len(what))
     except Finding as finding:
         saved = Path("fuzz_dns_finding.bin")
-        saved.write_bytes(packet)
-        print(f"after {tried} packets: {finding}\n{packet.hex()}\nsaved as {saved}")
+        saved.write_bytes(b"".join(finding.packets))
+        hexadecimal = "\n".join(packet.hex() for packet in finding.packets)
+        print(f"after {fuzz.tried} packets: {finding}\n{hexadecimal}\nsaved as {saved}")
         return 1
-    print(f"{tried} packets, {answered} answers NOERROR; {len(packets)} in the corpus; nothing found")
+    rcodes = fuzz.world.counters.rcodes
+    print(f"{fuzz.tried} packets, {rcodes[0]} answers NOERROR, {rcodes[1]} FORMERR; nothing found")
     return 0
 
 
