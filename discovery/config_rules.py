@@ -16,6 +16,7 @@ import msgspec
 from discovery import names
 from discovery.errors import ConfigError, InvalidField
 from discovery.kv.etcd_urls import check_urls
+from discovery.kv.member_plan import MemberSettings, check_settings
 from discovery.settings import Config
 
 DEFAULT = "default"  # the origin of a value that no source set
@@ -83,12 +84,21 @@ def check(config: Config, origins: Mapping[str, str]) -> Config:
 
 def _store(config: Config, origins: Mapping[str, str]) -> None:
     if config.store.engine == "managed-etcd":
-        complaint = "this version does not have managed-etcd yet; use embedded, or etcd for a cluster that runs already"
-        fail(origins["store.engine"], "store.engine", complaint)
+        try:
+            check_settings(member_settings(config, config.node.name or "node"))
+        except ConfigError as error:
+            key = error.field or "store.member"
+            fail(origins[key], key, error.detail.removeprefix(f"{key}: "))
     try:
         check_urls(config.store.etcd.endpoints)
     except ValueError as error:
         fail(origins["store.etcd.endpoints"], "store.etcd.endpoints", str(error))
+
+
+def member_settings(config: Config, node_name: str) -> MemberSettings:
+    """Of the member that engine `managed-etcd` runs; it has the node's name where it has none of its own."""
+    member = config.store.member
+    return MemberSettings(**{**msgspec.structs.asdict(member), "name": member.name or node_name})
 
 
 def _networks(config: Config, origins: Mapping[str, str]) -> None:

@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 from aiohttp import web
@@ -28,6 +29,7 @@ from discovery import __version__, activation, logs, names, sockets
 from discovery.api.app import make_app, make_runner
 from discovery.api.parts import ApiParts, rfc3339
 from discovery.config import Loaded
+from discovery.config_rules import member_settings
 from discovery.cookie_secrets import CookieSecrets
 from discovery.dns.cookies import Secret
 from discovery.dns.server import DnsServer
@@ -48,6 +50,9 @@ from discovery.view import View
 from discovery.workers.messages import Certificate, CookieKeys, Handed, Reloaded, SetUp, Told, for_workers
 from discovery.workers.pool import Workers
 from discovery.workers.published import PublishedView, whole
+
+if TYPE_CHECKING:
+    from discovery.kv.member import EtcdMember
 
 log = logging.getLogger(__name__)
 
@@ -84,7 +89,7 @@ class Node:
             self.view = view_of(config, View)
             self.dns_server = dns_server(config, self.view, self.settings, self.metrics.dns)
         workers = self.dns_server if isinstance(self.dns_server, Workers) else None
-        self.store = make_store(config)
+        self.store, self._member = make_store(config, self.settings.node.label.decode())
         self.saved = (
             None
             if config.store.engine == "embedded"
@@ -143,6 +148,9 @@ class Node:
         if self.saved is not None:
             await self.saved.open()
             self._stack.push_async_callback(self.saved.close)
+        if self._member is not None:
+            await self._member.start()
+            self._stack.push_async_callback(self._member.close)
         context = self._tls_context(self._config) if bound.tls else None
         await self.store.start()
         self._stack.push_async_callback(self.store.close)
@@ -268,21 +276,25 @@ async def run(loaded: Loaded, *, load: Callable[[], Loaded], announce: Announce)
         await node.stop()
 
 
-def make_store(config: Config) -> Store:
-    """The engine that is configured. Raises ConfigError."""
+def make_store(config: Config, node_name: str) -> tuple[Store, EtcdMember | None]:
+    """The engine that is configured, and the member of its cluster that this node runs. Raises ConfigError."""
     if config.store.engine == "embedded":
         guard = Guard(config.leases.guard, service_of) if config.leases.guard else None
-        return EmbeddedStore(Path(config.store.path), guard=guard)
+        return EmbeddedStore(Path(config.store.path), guard=guard), None
     try:
         from discovery.kv.etcd import EtcdStore
         from discovery.kv.etcd_endpoints import Access
+        from discovery.kv.member import EtcdMember
     except ImportError as error:
         raise ConfigError(
             f"store.engine: {config.store.engine} needs the package {error.name}: "
             "install discovery-dns[etcd], or use the engine embedded",
             field="store.engine",
         ) from None
-    return EtcdStore(msgspec.convert(config.store.etcd, Access, from_attributes=True))
+    if config.store.engine == "etcd":
+        return EtcdStore(msgspec.convert(config.store.etcd, Access, from_attributes=True)), None
+    member = EtcdMember(Path(config.store.path), member_settings(config, node_name))
+    return EtcdStore(member.access()), member
 
 
 def service_of(key: bytes) -> bytes:
@@ -309,7 +321,8 @@ def _announce(node: Node, loaded: Loaded, announce: Announce) -> None:
     for address in node.http:
         announce(f"HTTP  http://{_text(address)}")
     store = loaded.config.store
-    where = store.path if store.engine == "embedded" else ", ".join(store.etcd.endpoints)
+    elsewhere = {"etcd": ", ".join(store.etcd.endpoints), "managed-etcd": store.member.client}
+    where = elsewhere.get(store.engine, store.path)
     state = f"{node.view.root.count} records at revision {node.view.revision}"
     if node.feed.lost:
         state = f"out of reach; the last view answers: {state}" if node.view.ready else "out of reach"

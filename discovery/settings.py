@@ -188,14 +188,23 @@ class MemberConfig(Struct, frozen=True, kw_only=True):
         dict[str, str], Meta(description="Names and peer URLs of the members of a new cluster.")
     ] = msgspec.field(default_factory=dict)
     join: Annotated[str, Meta(description="Client URL of a cluster to join; empty: do not join.")] = ""
+    cert: Annotated[
+        str,
+        Meta(
+            description="File of this member's certificate (PEM), for clients and peers; with it, key and ca "
+            "all URLs are https and every connection is checked on both sides."
+        ),
+    ] = ""
+    key: Annotated[str, Meta(description="File of its private key (PEM).")] = ""
+    ca: Annotated[str, Meta(description="File of the cluster's CA (PEM).")] = ""
 
 
 class StoreConfig(Struct, frozen=True, kw_only=True):
     engine: Annotated[
         Literal["embedded", "etcd", "managed-etcd"],
         Meta(
-            description="What keeps the registrations: SQLite in this process, or an etcd cluster "
-            "(`managed-etcd` not yet)."
+            description="What keeps the registrations: SQLite in this process, an etcd cluster that exists, or one "
+            "whose members the nodes run."
         ),
     ] = "embedded"
     path: Annotated[
@@ -213,9 +222,9 @@ class StoreConfig(Struct, frozen=True, kw_only=True):
         ),
     ] = "/skydns"
     etcd: Annotated[EtcdConfig, Meta(description="The etcd cluster of engine `etcd`.")] = EtcdConfig()
-    member: Annotated[
-        MemberConfig, Meta(extra=UNBUILT, description="The etcd that engine `managed-etcd` runs.")
-    ] = MemberConfig()
+    member: Annotated[MemberConfig, Meta(description="The etcd that engine `managed-etcd` runs.")] = (
+        MemberConfig()
+    )
 
 
 class LeasesConfig(Struct, frozen=True, kw_only=True):

@@ -54,7 +54,10 @@ Metadata = tuple[tuple[str, str], ...]
 
 
 class Access(msgspec.Struct, frozen=True):
-    """How to reach a cluster. `endpoints` are URLs; `cert`, `key` and `ca` files (PEM), empty: none."""
+    """How to reach a cluster. `endpoints` are URLs; `cert`, `key` and `ca` files (PEM), empty: none.
+
+    `nearest_first`: the first one is the best to begin with; else nodes begin with different ones.
+    """
 
     endpoints: Sequence[str]
     username: str = ""
@@ -62,6 +65,7 @@ class Access(msgspec.Struct, frozen=True):
     cert: str = ""
     key: str = ""
     ca: str = ""
+    nearest_first: bool = False
 
 
 @dataclass(frozen=True)
@@ -95,6 +99,18 @@ LEASES = Method[wire.LeaseLeasesRequest, wire.LeaseLeasesResponse](
 )
 MEMBERS = Method[wire.MemberListRequest, wire.MemberListResponse](
     "/etcdserverpb.Cluster/MemberList", wire.MemberListResponse
+)
+MEMBER_ADD = Method[wire.MemberAddRequest, wire.MemberAddResponse](
+    "/etcdserverpb.Cluster/MemberAdd", wire.MemberAddResponse
+)
+MEMBER_REMOVE = Method[wire.MemberRemoveRequest, wire.MemberRemoveResponse](
+    "/etcdserverpb.Cluster/MemberRemove", wire.MemberRemoveResponse
+)
+MEMBER_PROMOTE = Method[wire.MemberPromoteRequest, wire.MemberPromoteResponse](
+    "/etcdserverpb.Cluster/MemberPromote", wire.MemberPromoteResponse
+)
+DEFRAGMENT = Method[wire.DefragmentRequest, wire.DefragmentResponse](
+    "/etcdserverpb.Maintenance/Defragment", wire.DefragmentResponse
 )
 STATUS = Method[wire.StatusRequest, wire.StatusResponse](
     "/etcdserverpb.Maintenance/Status", wire.StatusResponse
@@ -135,7 +151,8 @@ class Endpoints:
             check_urls(urls)
         except ValueError as error:
             raise ConfigError(f"store.etcd.endpoints: {error}", field="store.etcd.endpoints") from None
-        (shuffle or random.Random()).shuffle(urls)  # noqa: S311  # so that not all nodes begin with one member
+        if not access.nearest_first:
+            (shuffle or random.Random()).shuffle(urls)  # noqa: S311  # so that not all nodes begin with one member
         self._configured = tuple(urls)
         self._known: dict[str, Endpoint] = {}
         self._order: list[str] = urls
@@ -178,17 +195,19 @@ class Endpoints:
         One that names a loopback address means another program here than there: it counts only where the configured
         ones are such too. So does one of the other scheme, whose credentials we have not.
         """
+        wanted = list(dict.fromkeys((*self._configured, *self.usable(advertised))))
+        kept = [url for url in self._order if url in wanted]
+        self._order = kept + [url for url in wanted if url not in kept]
+
+    def usable(self, advertised: Iterable[str]) -> Sequence[str]:
+        """Of the URLs that members advertise those that mean them here too, as `follow` has it."""
         scheme = self._configured[0].partition("://")[0]
         local = all(is_local(url) for url in self._configured)
-        wanted = list(self._configured)
-        wanted += [
+        return [
             url.rstrip("/")
             for url in advertised
             if url.startswith(f"{scheme}://") and (local or not is_local(url)) and is_whole(url)
         ]
-        wanted = list(dict.fromkeys(wanted))
-        kept = [url for url in self._order if url in wanted]
-        self._order = kept + [url for url in wanted if url not in kept]
 
     async def close(self) -> None:
         """Calls under way, and all that come after, raise Unavailable."""

@@ -35,13 +35,10 @@ async def alarms(endpoints: Endpoints) -> Sequence[str]:
 async def ask_members(endpoints: Endpoints) -> Sequence[Member]:
     """Every member at every address that is known. Raises what a call raises when no member lists them."""
     listed = await endpoints.call(MEMBERS, wire.MemberListRequest(), repeatable=True, leader=False)
-    statuses = dict(
-        zip(
-            endpoints.urls,
-            await asyncio.gather(*(_ask(endpoints, url) for url in endpoints.urls)),
-            strict=True,
-        )
-    )
+    advertised = endpoints.usable(url for member in listed.members for url in member.clientURLs)
+    urls = list(dict.fromkeys((*endpoints.urls, *advertised)))
+    answers = await asyncio.gather(*(_ask(endpoints, url) for url in urls))
+    statuses = dict(zip(urls, answers, strict=True))
     by_id = {
         status.header.member_id: (url, status, took)
         for url, (status, took, _) in statuses.items()

@@ -823,6 +823,122 @@ class Member(google.protobuf.message.Message):
 global___Member = Member
 
 @typing_extensions.final
+class MemberAddRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    PEERURLS_FIELD_NUMBER: builtins.int
+    ISLEARNER_FIELD_NUMBER: builtins.int
+    @property
+    def peerURLs(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]: ...
+    isLearner: builtins.bool
+    def __init__(
+        self,
+        *,
+        peerURLs: collections.abc.Iterable[builtins.str] | None = ...,
+        isLearner: builtins.bool = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["isLearner", b"isLearner", "peerURLs", b"peerURLs"]) -> None: ...
+
+global___MemberAddRequest = MemberAddRequest
+
+@typing_extensions.final
+class MemberAddResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    HEADER_FIELD_NUMBER: builtins.int
+    MEMBER_FIELD_NUMBER: builtins.int
+    MEMBERS_FIELD_NUMBER: builtins.int
+    @property
+    def header(self) -> global___ResponseHeader: ...
+    @property
+    def member(self) -> global___Member: ...
+    @property
+    def members(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Member]: ...
+    def __init__(
+        self,
+        *,
+        header: global___ResponseHeader | None = ...,
+        member: global___Member | None = ...,
+        members: collections.abc.Iterable[global___Member] | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing_extensions.Literal["header", b"header", "member", b"member"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing_extensions.Literal["header", b"header", "member", b"member", "members", b"members"]) -> None: ...
+
+global___MemberAddResponse = MemberAddResponse
+
+@typing_extensions.final
+class MemberRemoveRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ID_FIELD_NUMBER: builtins.int
+    ID: builtins.int
+    def __init__(
+        self,
+        *,
+        ID: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["ID", b"ID"]) -> None: ...
+
+global___MemberRemoveRequest = MemberRemoveRequest
+
+@typing_extensions.final
+class MemberRemoveResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    HEADER_FIELD_NUMBER: builtins.int
+    MEMBERS_FIELD_NUMBER: builtins.int
+    @property
+    def header(self) -> global___ResponseHeader: ...
+    @property
+    def members(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Member]: ...
+    def __init__(
+        self,
+        *,
+        header: global___ResponseHeader | None = ...,
+        members: collections.abc.Iterable[global___Member] | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing_extensions.Literal["header", b"header"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing_extensions.Literal["header", b"header", "members", b"members"]) -> None: ...
+
+global___MemberRemoveResponse = MemberRemoveResponse
+
+@typing_extensions.final
+class MemberPromoteRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ID_FIELD_NUMBER: builtins.int
+    ID: builtins.int
+    def __init__(
+        self,
+        *,
+        ID: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["ID", b"ID"]) -> None: ...
+
+global___MemberPromoteRequest = MemberPromoteRequest
+
+@typing_extensions.final
+class MemberPromoteResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    HEADER_FIELD_NUMBER: builtins.int
+    MEMBERS_FIELD_NUMBER: builtins.int
+    @property
+    def header(self) -> global___ResponseHeader: ...
+    @property
+    def members(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Member]: ...
+    def __init__(
+        self,
+        *,
+        header: global___ResponseHeader | None = ...,
+        members: collections.abc.Iterable[global___Member] | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing_extensions.Literal["header", b"header"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing_extensions.Literal["header", b"header", "members", b"members"]) -> None: ...
+
+global___MemberPromoteResponse = MemberPromoteResponse
+
+@typing_extensions.final
 class MemberListRequest(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -932,6 +1048,33 @@ class AlarmResponse(google.protobuf.message.Message):
     def ClearField(self, field_name: typing_extensions.Literal["alarms", b"alarms", "header", b"header"]) -> None: ...
 
 global___AlarmResponse = AlarmResponse
+
+@typing_extensions.final
+class DefragmentRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+
+global___DefragmentRequest = DefragmentRequest
+
+@typing_extensions.final
+class DefragmentResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    HEADER_FIELD_NUMBER: builtins.int
+    @property
+    def header(self) -> global___ResponseHeader: ...
+    def __init__(
+        self,
+        *,
+        header: global___ResponseHeader | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing_extensions.Literal["header", b"header"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing_extensions.Literal["header", b"header"]) -> None: ...
+
+global___DefragmentResponse = DefragmentResponse
 
 @typing_extensions.final
 class SnapshotRequest(google.protobuf.message.Message):

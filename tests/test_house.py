@@ -49,6 +49,7 @@ PURE = {
     "kv/etcd_errors.py",
     "kv/etcd_urls.py",
     "kv/guard.py",
+    "kv/member_plan.py",
     "kv/remaining.py",
     "dns/source.py",
     "dns/zone.py",

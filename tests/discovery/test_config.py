@@ -196,7 +196,6 @@ class TestUnbuilt:
         [
             "http.tokens=[sesame]",
             "http.tls.cert=a.pem",
-            "store.member.binary=/usr/bin/etcd",
         ],
     )
     def test_is_refused_not_ignored(self, folder: Path, sets: str) -> None:
@@ -204,10 +203,6 @@ class TestUnbuilt:
         key = sets.partition("=")[0]
         assert complaint.startswith(f"--set {key}: this version does not have it yet; leave the setting out")
         assert "sesame" not in complaint
-
-    def test_an_engine_that_is_not_there_yet(self, folder: Path) -> None:
-        complaint = refused("store.engine=managed-etcd", folder=folder)
-        assert complaint.startswith("--set store.engine: this version does not have managed-etcd yet; use ")
 
     @pytest.mark.parametrize(
         ("sets", "wanted"),

@@ -117,11 +117,11 @@ def running_node(
 
 
 def _until_ready(process: subprocess.Popen[str], log: Path) -> list[str]:
-    """The lines it says up to the one that begins with Ready."""
+    """The lines it says up to the one that begins with Ready, or Started when the store is away."""
     assert process.stdout is not None
     said = b""
     deadline = time.monotonic() + START_LIMIT
-    while b"\nReady" not in said:
+    while b"\nReady" not in said and b"\nStarted" not in said:
         ready, _, _ = select.select([process.stdout], [], [], max(0.0, deadline - time.monotonic()))
         part = os.read(process.stdout.fileno(), 4096) if ready else b""
         if not part:
