@@ -126,7 +126,8 @@ class EtcdMember:
         mine = self._settings
         held = files.identity()
         others = {
-            url for url in (*mine.initial_cluster.values(), *(held.initial_cluster.values() if held else ()))
+            *mine.initial_cluster.values(),
+            *(held.initial_cluster.values() if held is not None else ()),
         }
         peers = await ask_peers(sorted(others - {mine.peer}), tls_context(mine))
         self._check_clock(peers)
@@ -136,8 +137,8 @@ class EtcdMember:
             return held
         if files.has_data():
             raise ConfigError(
-                f"store.path: {files.data} holds an etcd's data that was not begun here: move it away, or choose another "
-                "folder",
+                f"store.path: {files.data} holds an etcd's data that was not begun here: move it away, or choose "
+                "another folder",
                 field="store.path",
             )
         if mine.join:
@@ -153,7 +154,7 @@ class EtcdMember:
                 if peer.cluster_id and not any(mine.peer in each.peerURLs for each in peer.members):
                     refuse(
                         "initial_cluster",
-                        f"{peer.url} runs in a cluster that does not list {mine.peer}: set store.member.join to join it",
+                        f"{peer.url} is in a cluster that does not list {mine.peer}: set store.member.join to join it",
                     )
             identity = new_identity(mine)
         await asyncio.to_thread(files.write_identity, identity)
@@ -173,7 +174,7 @@ class EtcdMember:
             if held.cluster_id and peer.cluster_id and peer.cluster_id != held.cluster_id:
                 refuse(
                     "initial_cluster",
-                    f"{peer.url} belongs to cluster {peer.cluster_id}, the data in {files.folder} to {held.cluster_id}: "
+                    f"{peer.url} is in cluster {peer.cluster_id}, the data in {files.folder} in {held.cluster_id}: "
                     "correct the URL, or move the data away and join",
                 )
 
