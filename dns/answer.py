@@ -27,10 +27,13 @@ class Prepared:
     """An answer encoded but for header, question and OPT; `memory` in bytes, about.
 
     `bodies`: packets made of it over TCP and over UDP (`bodies[True]`), by the shape of the query (`kept`).
+    `answer_size`: bytes of answer and authority; `whole_size`: and of additional.
+    `shared`: it answers many questions.
     """
 
     __slots__ = (
         "additional",
+        "answer_size",
         "authority",
         "bodies",
         "cut",
@@ -41,15 +44,17 @@ class Prepared:
         "passing",
         "rcode",
         "rotating",
+        "shared",
         "stamps",
         "wanted",
+        "whole_size",
     )
 
     def __init__(self, answer: Answer, question: Path) -> None:
         encoder = wire.Encoder(question)
 
         def encode(records: Sequence[RR]) -> list[bytes]:
-            return [encoder.record(*record) for record in records]
+            return [encoder.record(*record) for record in records] if records else []
 
         self.flags = wire.QR | (wire.AA if answer.authoritative else 0)
         self.rcode = answer.rcode
@@ -57,14 +62,19 @@ class Prepared:
         self.rotating = encode(answer.rotating)
         self.authority = encode(answer.authority)
         self.additional = [(b"".join(encode(bundle)), len(bundle)) for bundle in answer.additional]
+        self.answer_size = (
+            sum(map(len, self.first)) + sum(map(len, self.rotating)) + sum(map(len, self.authority))
+        )
+        self.whole_size = self.answer_size + sum([len(bundle) for bundle, _ in self.additional])
         self.stamps: tuple[tuple[Branch, int], ...] = answer.stamps
         self.outside = answer.outside
         self.wanted = answer.wanted
         self.cut = answer.cut
         self.passing = answer.passing
+        self.shared = False
         self.bodies: tuple[dict[bytes, Body], dict[bytes, Body]] = ({}, {})
-        parts = (*self.first, *self.rotating, *self.authority, *(bundle for bundle, _ in self.additional))
-        self.memory = sum(map(len, parts)) + PART_OVERHEAD * len(parts)
+        parts = len(self.first) + len(self.rotating) + len(self.authority) + len(self.additional)
+        self.memory = self.whole_size + PART_OVERHEAD * parts
 
 
 class Body:
@@ -153,11 +163,14 @@ def pack(
     counts = [1 if question else 0, 0, len(prepared.authority), len(ending)]
     span = len(ring)
     shortened = False
-    left = room - sum(map(len, first)) - sum(map(len, ring)) - len(authority)
+    left = room - prepared.answer_size
     if left < 0:
         first, span = _fit(first, ring, room)
         authority, counts[2] = b"", 0
         shortened = True
+    elif prepared.whole_size <= room:
+        additional = b"".join([bundle for bundle, _ in prepared.additional])
+        counts[3] += sum([number for _, number in prepared.additional])
     else:
         for bundle, number in prepared.additional:
             if len(bundle) <= left:

@@ -34,6 +34,10 @@ class Entry(Generic[V]):
         self.epoch = epoch
         self.size = size + OVERHEAD + STAMP * len(self.more)
 
+    @property
+    def stamps(self) -> tuple[tuple[Branch, int], ...]:
+        return ((self.branch, self.version), *self.more)
+
     def holds(self, epoch: int) -> bool:
         if self.branch.version != self.version or self.epoch != epoch:
             return False

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from discovery.dns import wire
 from discovery.dns.matching import Match, Matcher
-from discovery.dns.records import RR, Answer, host_of, number
+from discovery.dns.records import RR, Answer, host_of
 from discovery.dns.source import Path, Record
 from discovery.dns.zone import Zones
 
@@ -43,11 +43,13 @@ class Follower:
 
     def ttl(self, record: Record) -> int:
         """min(the record's, its lease's granted TTL); the zone's where the record sets none."""
-        zone = self._zones.defaults(record.path)
-        ttl = number(record, "ttl", zone)
-        if not record.lease_ttl:
-            return ttl
-        return min(ttl, record.lease_ttl if record.lease_ttl > 0 else zone.ttl)
+        fields, lease_ttl = record.fields, record.lease_ttl
+        ttl = fields.ttl if fields is not None else 0
+        if ttl and lease_ttl >= 0:
+            return min(ttl, lease_ttl) if lease_ttl else ttl
+        default = self._zones.defaults(record.path).ttl
+        ttl = ttl or default
+        return min(ttl, lease_ttl if lease_ttl > 0 else default) if lease_ttl else ttl
 
     def addresses(self, owner: Path, match: Match, family: int, answer: Answer) -> None:
         """Fills in an A (`family` 4) or AAAA (16) answer for `owner`."""

@@ -16,7 +16,7 @@ from discovery.dns.answer import Body, Prepared
 from discovery.dns.cache import Cache
 from discovery.dns.counters import DnsCounters
 from discovery.dns.options import Options
-from discovery.dns.source import Source
+from discovery.dns.source import Branch, Source
 
 MAX_SHAPES = 8  # of one question; clients of one kind send one
 OPT = 11  # bytes of an OPT record without options
@@ -81,7 +81,7 @@ class Kept:
             if len(option) != shaped.option:
                 return None
         elif question == folded:
-            self._raw.put(key, shaped, entry.content.stamps, epoch, len(key) + shaped.size)
+            self._raw.put(key, shaped, entry.stamps, epoch, len(key) + shaped.size)
         self._counters.hits_prepared += 1
         self.count(shaped)
         return shaped.answer(packet[:2], question, self._draw) + option
@@ -106,11 +106,23 @@ class Kept:
         epoch, size = self._source.epoch.version, prepared.memory + len(query.key)
         self._prepared.put(query.key, prepared, prepared.stamps, epoch, size, passing=prepared.passing)
 
+    def keep_missing(self, query: wire.Query, prepared: Prepared, end: Branch) -> None:
+        """For a name whose way down the tree ends at `end`; `prepared` is kept for many such names."""
+        epoch, stamps = self._source.epoch.version, ((end, end.version),)
+        self._prepared.put(query.key, prepared, stamps, epoch, len(query.key), passing=True)
+
+    def body(self, packet: bytes, query: wire.Query, prepared: Prepared) -> Body | None:
+        """The packet made of `prepared` before for a query of that shape, if any. The query had no options."""
+        if len(packet) > wire.HEADER_SIZE + len(query.question) + OPT:
+            return None
+        end = wire.HEADER_SIZE + len(query.question)
+        return prepared.bodies[self._udp].get(packet[2:12] + packet[end:])
+
     def keep(self, packet: bytes, query: wire.Query, prepared: Prepared, body: Body) -> None:
         """Keeps the packet made of `prepared` for that query, where another with the same shape may come."""
         entry = self._prepared.entries.get(query.key)
         if entry is None or entry.content is not prepared or packet.find(0, 12) + 5 != body.end:
-            return  # not kept, or a name with a zero byte in a label
+            return  # not kept, or a name with a zero byte in a label, which `answer` would not find the end of
         rest = packet[body.end :]
         if query.edns is not None and COOKIES.get(rest[OPT - 2 : COOKIE]) == len(rest):
             rest = rest[:COOKIE]
@@ -122,4 +134,5 @@ class Kept:
             size -= sum(each.size for each in bodies.values())
             bodies.clear()
         bodies[packet[2:12] + rest] = body
-        self._prepared.grow(entry, size)
+        if not prepared.shared:  # else they are no entry's own, and few
+            self._prepared.grow(entry, size)

@@ -112,7 +112,9 @@ class Matcher:
     def _match(self, path: Path) -> Match:
         zone = self._zones.closest(path)
         depth = len(path) if zone is None else len(zone.apex)
-        wild = next((at for at in range(depth, len(path)) if _is_wild(path, at, depth)), None)
+        wild = None
+        if not WILDCARDS.isdisjoint(path):
+            wild = next((at for at in range(depth, len(path)) if _is_wild(path, at, depth)), None)
         branch = self.find(path) if wild is None else None
         stored: Iterable[Record] = () if branch is None else self._readable(branch.walk())
         if zone is None:  # a parent of a zone does not stand for what is in the zone

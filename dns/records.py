@@ -71,11 +71,16 @@ class Answer:
 
     def settle(self) -> None:
         """Takes doubles out of the answer section and gives all of it the least TTL."""
-        records = [*self.first, *self.rotating]
-        if len(records) > 1:
-            least = min(record.ttl for record in records)
-            self.first = list(dict.fromkeys(record._replace(ttl=least) for record in self.first))
-            self.rotating = list(dict.fromkeys(record._replace(ttl=least) for record in self.rotating))
+        ttls = {record.ttl for record in self.first}
+        ttls.update([record.ttl for record in self.rotating])
+        if len(ttls) > 1:
+            least = min(ttls)
+            self.first = [record._replace(ttl=least) for record in self.first]
+            self.rotating = [record._replace(ttl=least) for record in self.rotating]
+        if len(self.first) > 1:
+            self.first = list(dict.fromkeys(self.first))
+        if len(self.rotating) > 1:
+            self.rotating = list(dict.fromkeys(self.rotating))
 
     def limit_ttl(self, limit: int) -> None:
         """Lowers every TTL above `limit` seconds."""
@@ -89,19 +94,21 @@ class Answer:
 
 def rrsets(records: Iterable[RR]) -> list[list[RR]]:
     """Records gathered by owner and type in order of appearance, doubles dropped, each set with its least TTL."""
-    sets: dict[tuple[Path, int], dict[tuple[bytes | Path, ...], int]] = {}
-    for owner, rtype, ttl, rdata, _ in records:
-        members = sets.setdefault((owner, rtype), {})
-        members[rdata] = min(ttl, members.get(rdata, ttl))
-    return [
-        [RR(owner, rtype, min(members.values()), rdata) for rdata in members]
-        for (owner, rtype), members in sets.items()
-    ]
+    sets: dict[tuple[Path, int], list[RR]] = {}
+    for record in records:
+        held = sets.setdefault((record[0], record[1]), [])
+        held.append(record)
+    return [held if len(held) == 1 else _rrset(held) for held in sets.values()]
+
+
+def _rrset(records: list[RR]) -> list[RR]:
+    least = min(record.ttl for record in records)
+    return list(dict.fromkeys(record._replace(ttl=least) for record in records))
 
 
 def bundles(sets: Sequence[list[RR]]) -> list[list[RR]]:
     """RRsets as they may be sent: each for itself, but CNAMEs only together with the addresses they lead to."""
-    aliases = {rrset[0].owner: rrset[0].rdata[0] for rrset in sets if rrset[0].rtype == wire.CNAME}
+    aliases = {rrset[0][0]: rrset[0].rdata[0] for rrset in sets if rrset[0][1] == wire.CNAME}
     if not aliases:
         return list(sets)
 

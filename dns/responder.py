@@ -16,6 +16,7 @@ from discovery.dns.answer import MAX_MESSAGE, Body, Prepared, pack
 from discovery.dns.cache import Cache
 from discovery.dns.counters import DnsCounters
 from discovery.dns.kept import Kept
+from discovery.dns.missing import Missing, end_of
 from discovery.dns.options import Options
 from discovery.dns.records import RR, Answer
 from discovery.dns.source import Path, Source
@@ -58,6 +59,7 @@ class Responder:
             source, counters, options, draw=draw, udp=udp, raw_bytes=raw_bytes, prepared=prepared
         )
         self._options = options
+        self._missing = Missing(source, settings.zones)
         self._told: set[bytes] = set()  # names that max_matched cut, as told in the log
 
     def respond(self, packet: bytes, client: bytes = b"") -> bytes | Deferred | None:
@@ -149,6 +151,9 @@ class Responder:
                 return Deferred(query, prepared)
             if prepared.outside and prepared.rcode == wire.REFUSED:
                 extended_error = wire.EDE_NOT_AUTHORITATIVE
+            body = self._kept.body(packet, query, prepared)
+            if body is not None:
+                return body
         body = self.pack(query, prepared, extended_error)
         if cacheable:
             self._kept.keep(packet, query, prepared, body)
@@ -156,6 +161,14 @@ class Responder:
 
     def _prepare(self, query: wire.Query) -> Prepared:
         path = wire.path_of(query.name)
+        end = end_of(path, query.qtype, self._source, self._settings.zones)
+        if end is None:
+            return self._synthesize(query, path)
+        prepared = self._missing.answer(path, len(query.name), lambda: self._synthesize(query, path))
+        self._kept.keep_missing(query, prepared, end)
+        return prepared
+
+    def _synthesize(self, query: wire.Query, path: Path) -> Prepared:
         answer = synthesize(path, query.qtype, self._source, self._settings)
         prepared = Prepared(answer, path)
         if answer.cut:

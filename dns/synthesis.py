@@ -8,6 +8,7 @@ it knows nothing of packets, sizes or caches. Everything an answer depended on i
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from struct import Struct
 
 import msgspec
 
@@ -19,6 +20,7 @@ from discovery.dns.source import Path, Record, Source
 from discovery.dns.trace import NO_TRACE, Trace
 from discovery.dns.zone import SOA_EXPIRE, SOA_REFRESH, SOA_RETRY, Zone, Zones
 
+_SRV, _SOA = Struct("!HHH"), Struct("!IIIII")
 STALE_TTL = 30  # seconds; RFC 8767 section 4 recommends it
 MAX_PTR = 8
 NO_HOST = "it has no host: it gives only TXT"
@@ -124,6 +126,8 @@ class _Synthesis:
             self._hinfo(zone)
         elif self.owner[:2] in ARPA and self.owner[: len(zone.dns)] != zone.dns:
             self._leave_out(match, "names of addresses have PTR records alone")
+        elif not match.records:
+            pass
         elif match.only is None or self.qtype in match.only:
             if self.qtype == wire.CNAME:
                 self._cname(match)
@@ -157,26 +161,29 @@ class _Synthesis:
         """RFC 2782. A weight is the share in percent among the services of the same priority."""
         found: dict[tuple[bytes | Path, int, int, int], Record] = {}
         sums: dict[int, int] = {}
+        port_name = match.port_name
         for record in match.records:
-            host = host_of(record)
+            fields, host = record.fields, host_of(record)
+            assert fields is not None
             if host is None:
                 self.trace.left_out(record, NO_HOST)
                 continue
-            defaults = self.zones.defaults(record.path)
-            priority = number(record, "priority", defaults)
-            weight = number(record, "weight", defaults)
-            same = (host, _port(record, match), priority, weight)
+            priority, weight = fields.priority, fields.weight
+            if not priority or not weight:
+                defaults = self.zones.defaults(record.path)
+                priority, weight = priority or defaults.priority, weight or defaults.weight
+            same = (host, fields.ports[port_name] if port_name else fields.port, priority, weight)
             first = found.setdefault(same, record)
             if first is record:
                 sums[priority] = sums.get(priority, 0) + weight
             else:
                 self._equal(record, first)
+        encode, owner = wire.Names().encode, self.owner
         records = []
         for (_, port, priority, weight), record in found.items():
-            share = max(1, weight * 100 // sums[priority])
-            numbers = b"".join(value.to_bytes(2, "big") for value in (priority, share, port))
-            target = self._target(record, wire.SRV)
-            records.append(RR(self.owner, wire.SRV, self._ttl(record), (numbers + wire.encode_name(target),)))
+            share = weight * 100 // sums[priority] or 1
+            rdata = (_SRV.pack(priority, share, port) + encode(self._target(record, wire.SRV)),)
+            records.append(RR(owner, wire.SRV, self._ttl(record), rdata))
         self._answer(records, found.values())
 
     def _mx(self, match: Match) -> None:
@@ -322,11 +329,11 @@ class _Synthesis:
         assert record.fields is not None
         name = record.path if record.target is None else record.target
         strip = record.fields.targetstrip
-        if rtype == wire.NS and record.target is not None:
+        if strip <= 0 or (rtype == wire.NS and record.target is not None):
             return name
         zone = self.zones.closest(name)
         least = max(1, len(zone.apex)) if zone is not None else 1
-        return name[: len(name) - strip] if strip > 0 and len(name) - strip >= least else name
+        return name[: len(name) - strip] if len(name) - strip >= least else name
 
     def _ttl(self, record: Record) -> int:
         return self.follower.ttl(record)
@@ -342,14 +349,8 @@ class _Synthesis:
             self.matcher.find(zone.apex)
             self.matcher.find(zone.apex, self.source.addresses)
         serial = self.source.serial(zone.apex) & 0xFFFFFFFF
-        timers = (serial, SOA_REFRESH, SOA_RETRY, SOA_EXPIRE, zone.negative_ttl)
-        numbers = b"".join(value.to_bytes(4, "big") for value in timers)
+        numbers = _SOA.pack(serial, SOA_REFRESH, SOA_RETRY, SOA_EXPIRE, zone.negative_ttl)
         return RR(zone.apex, wire.SOA, ttl, (zone.ns, zone.rname, numbers))
-
-
-def _port(record: Record, match: Match) -> int:
-    assert record.fields is not None
-    return record.fields.ports[match.port_name] if match.port_name else record.fields.port
 
 
 def _address_rr(owner: Path, address: bytes, ttl: int) -> RR:

@@ -261,9 +261,31 @@ def path_of(name: bytes) -> Path:
 Rdata = Sequence[bytes | Path]  # parts: bytes as they are, a Path as a name that may be compressed
 
 
+LENGTHS = tuple(bytes((length,)) for length in range(64))  # as they stand in front of a label
+
+
 def encode_name(path: Path) -> bytes:
     """The name in wire form, uncompressed (as SRV targets must be, RFC 2782)."""
-    return b"".join([bytes((len(label),)) + label for label in reversed(path)]) + b"\0"
+    return b"".join([LENGTHS[len(label)] + label for label in reversed(path)]) + b"\0"
+
+
+class Names:
+    """Names in wire form, uncompressed, for one answer: those that share all but the first label cost one."""
+
+    __slots__ = ("_known",)
+
+    def __init__(self) -> None:
+        self._known: dict[Path, bytes] = {}
+
+    def encode(self, path: Path) -> bytes:
+        if not path:
+            return b"\0"
+        above = path[:-1]
+        known = self._known.get(above)
+        if known is None:
+            known = self._known[above] = encode_name(above)
+        label = path[-1]
+        return LENGTHS[len(label)] + label + known
 
 
 def encode_question(path: Path, qtype: int) -> bytes:
@@ -274,31 +296,36 @@ def encode_question(path: Path, qtype: int) -> bytes:
 class Encoder:
     """Writes names and records for answers to one question, compressing against the question's name."""
 
-    __slots__ = ("_offsets", "_path")
+    __slots__ = ("_known", "_path")
 
     def __init__(self, question: Path) -> None:
         self._path = question
-        self._offsets: list[int] | None = None
+        self._known: dict[Path, bytes] = {}
 
     def name(self, path: Path) -> bytes:
-        question = self._path
-        if path == question:
+        if path == self._path:
             return QUESTION_POINTER
-        common = 0
-        for mine, theirs in zip(path, question, strict=False):
-            if mine != theirs:
-                break
-            common += 1
-        if not common:
-            return encode_name(path)
-        if self._offsets is None:
-            at = HEADER_SIZE + sum(map(len, question)) + len(question)
-            self._offsets = [at := at - len(label) - 1 for label in question]
-        pointer = (0xC000 | self._offsets[common - 1]).to_bytes(2, "big")
-        return b"".join([bytes((len(label),)) + label for label in reversed(path[common:])]) + pointer
+        if path[:-1] == self._path:
+            return LENGTHS[len(path[-1])] + path[-1] + QUESTION_POINTER
+        if not self._known:
+            self._learn_question()
+        found = self._known.get(path)
+        if found is None:
+            found = self._known[path] = LENGTHS[len(path[-1])] + path[-1] + self.name(path[:-1])
+        return found
+
+    def _learn_question(self) -> None:
+        """The question's own name and those above it, as pointers into it."""
+        self._known[()] = b"\0"
+        at = HEADER_SIZE + sum(map(len, self._path)) + len(self._path)
+        for depth, label in enumerate(self._path, 1):
+            at -= len(label) + 1
+            self._known[self._path[:depth]] = (0xC000 | at).to_bytes(2, "big")
 
     def record(self, owner: Path, rtype: int, ttl: int, rdata: Rdata, rclass: int = IN) -> bytes:
-        content = b"".join([part if isinstance(part, bytes) else self.name(part) for part in rdata])
+        content = rdata[0]
+        if len(rdata) > 1 or not isinstance(content, bytes):
+            content = b"".join([part if isinstance(part, bytes) else self.name(part) for part in rdata])
         return self.name(owner) + _FIXED.pack(rtype, rclass, ttl, len(content)) + content
 
 

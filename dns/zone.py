@@ -7,6 +7,7 @@ above it). It never sees services.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 
 import msgspec
 
@@ -16,7 +17,7 @@ from discovery.dns.source import Path
 SOA_REFRESH, SOA_RETRY, SOA_EXPIRE = 3600, 600, 604800
 
 
-class Zone(msgspec.Struct, frozen=True):
+class Zone(msgspec.Struct, frozen=True, dict=True):
     """TTLs in seconds. `local`: the name that `local.dns.D` stands for. `reverse`: PTR by themselves."""
 
     apex: Path
@@ -28,16 +29,16 @@ class Zone(msgspec.Struct, frozen=True):
     local: Path | None = None
     reverse: bool = False
 
-    @property
+    @cached_property
     def dns(self) -> Path:
         """`dns.D`, below which the zone's own entries lie."""
         return (*self.apex, b"dns")
 
-    @property
+    @cached_property
     def ns(self) -> Path:
         return (*self.apex, b"dns", b"ns")
 
-    @property
+    @cached_property
     def rname(self) -> Path:
         """The SOA's mailbox (RFC 1035 section 3.3.13)."""
         return self.hostmaster or (*self.apex, b"hostmaster")
@@ -50,11 +51,11 @@ class Zones:
         self.first = zones[0]
         self.all = tuple(zones)
         self._by_apex = {zone.apex: zone for zone in reversed(zones)}
-        self._longest = max(len(zone.apex) for zone in zones)
+        self._lengths = sorted({len(zone.apex) for zone in zones}, reverse=True)
 
     def closest(self, path: Path) -> Zone | None:
         """The zone that a name belongs to; None outside every zone."""
-        for length in range(min(len(path), self._longest), -1, -1):
+        for length in self._lengths:
             zone = self._by_apex.get(path[:length])
             if zone is not None:
                 return zone

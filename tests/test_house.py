@@ -66,6 +66,7 @@ PURE = {
     "dns/kept.py",
     "dns/connections.py",
     "dns/padding.py",
+    "dns/missing.py",
     "dns/cookies.py",
     "dns/options.py",
     "dns/counters.py",
