@@ -30,10 +30,10 @@ class Match:
 
     `port_name`: a named port that the name asked for (`http`, `dns/udp`); `only`: it has no other types than these.
     `alone`: one service stands at exactly this name and nothing below it. `lost`: all its services are gone, and
-    nobody remembers their tags and ports.
+    nobody remembers their tags and ports. `branch`: where `records` are all that is readable at or below it.
     """
 
-    __slots__ = ("alone", "exists", "lost", "only", "port_name", "records", "wild")
+    __slots__ = ("alone", "branch", "exists", "lost", "only", "port_name", "records", "wild")
 
     def __init__(
         self,
@@ -43,9 +43,11 @@ class Match:
         wild: bool = False,
         lost: bool = False,
         only: frozenset[int] | None = None,
+        branch: Branch | None = None,
     ) -> None:
         self.exists = exists
         self.records = records
+        self.branch = branch
         self.alone = False
         self.wild = wild
         self.lost = lost
@@ -71,7 +73,8 @@ class Matcher:
         """What `path` stands for, inside a zone or outside of all (where only stored keys count)."""
         place = self.place_of(path)
         match = self._match(place)
-        taken = list(islice(match.records, self.max + 1))
+        whole = match.branch
+        taken = self._gather(whole) if whole is not None else list(islice(match.records, self.max + 1))
         match.alone = len(taken) == 1 and taken[0].path == place and not match.wild and not self.is_apex(path)
         if len(taken) > self.max:
             self.cut = True
@@ -125,7 +128,7 @@ class Matcher:
         if own is not None:
             return Match(True, chain(own, stored), only=OWN_TYPES)
         if branch is not None and branch.count:
-            return Match(True, stored)
+            return Match(True, stored, branch=branch)
         if path in (zone.apex, zone.dns):
             return Match(True)
         above = self.find(path[:wild]) if wild is not None else None
@@ -140,6 +143,14 @@ class Matcher:
         if wild is None:
             return Match(branch is not None, lost=branch is not None)
         return Match(above is not None or self._match(path[:wild]).exists, wild=True)
+
+    def _gather(self, branch: Branch) -> list[Record]:
+        """The first readable records of a branch, one more than `max` at the most."""
+        found = branch.gather(self.max + 1)
+        readable = [record for record in found if record.fields is not None]
+        if len(readable) < len(found):
+            return list(self._readable(found))
+        return readable
 
     def _readable(self, records: Iterable[Record]) -> Iterator[Record]:
         for record in records:
@@ -185,6 +196,7 @@ class Matcher:
     def _tagged(self, path: Path, tag: bytes) -> Match:
         """`TAG.tag.SERVICE`: the instances that carry the tag."""
         service = self._match(path)
+        service.branch = None
         wanted = tag.decode("utf-8", "surrogateescape")
         found = self._chosen(service, lambda fields: wanted in fields.tags, f"it has no tag {wanted!r}")
         service.exists = found is not None or (service.exists and (service.wild or service.lost))
@@ -196,6 +208,7 @@ class Matcher:
         name = label.decode("utf-8", "surrogateescape")
         port_name = f"{name}/udp" if protocol == b"_udp" else name
         service = self._match(path)
+        service.branch = None
         without = f"it has no named port {port_name!r}"
         found = self._chosen(service, lambda fields: port_name in fields.ports, without)
         if found is not None:
@@ -246,7 +259,7 @@ def grouped(records: Sequence[Record], trace: Trace = NO_TRACE) -> Sequence[Reco
     The first one's group applies; a service at a shorter key with a group replaces it; a shorter key without
     one ends the walk. When the level that set the group holds another group too, all are returned.
     """
-    if not any(group_of(record) for record in records):
+    if not any(record.fields.group for record in records if record.fields is not None):
         return records
     group, level = group_of(records[0]), len(records[0].path)
     for record in records:

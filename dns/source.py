@@ -81,6 +81,9 @@ class Branch(Protocol):
     def walk(self) -> Iterator[Record]:
         """Every record at or below, in key order."""
 
+    def gather(self, limit: int) -> Sequence[Record]:
+        """The first of `walk`, until `limit` (above 0) readable ones are among them."""
+
 
 class Source(Protocol):
     """The view. `ready` after the first full load; `epoch.version` moves when every answer must be made anew."""

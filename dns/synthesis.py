@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from struct import Struct
+from typing import NamedTuple
 
 import msgspec
 
@@ -24,6 +25,7 @@ _SRV, _SOA = Struct("!HHH"), Struct("!IIIII")
 STALE_TTL = 30  # seconds; RFC 8767 section 4 recommends it
 MAX_PTR = 8
 NO_HOST = "it has no host: it gives only TXT"
+MAX_RECORDS = 4096  # SRV and MX records take 16 bytes at least: more fill the largest message
 MAX_ADDITIONAL = 4096  # records; more would not fit into the largest message
 ARPA = ((b"arpa", b"in-addr"), (b"arpa", b"ip6"))
 TRANSFERS = frozenset((wire.IXFR, wire.AXFR, wire.MAILB, wire.MAILA))
@@ -73,6 +75,14 @@ def synthesize(
     if source.stale:
         answer.limit_ttl(STALE_TTL)
     return answer
+
+
+class Target(NamedTuple):
+    """Where a record points to: a name, the address that the service has itself, and the service's TTL."""
+
+    name: Path
+    address: bytes | None
+    ttl: int
 
 
 class _Synthesis:
@@ -179,12 +189,14 @@ class _Synthesis:
             else:
                 self._equal(record, first)
         encode, owner = wire.Names().encode, self.owner
-        records = []
+        records, targets = [], []
         for (_, port, priority, weight), record in found.items():
             share = weight * 100 // sums[priority] or 1
-            rdata = (_SRV.pack(priority, share, port) + encode(self._target(record, wire.SRV)),)
-            records.append(RR(owner, wire.SRV, self._ttl(record), rdata))
-        self._answer(records, found.values())
+            target = self._target(record, wire.SRV)
+            rdata = (_SRV.pack(priority, share, port) + encode(target.name),)
+            records.append(RR(owner, wire.SRV, target.ttl, rdata))
+            targets.append(target)
+        self._answer(records, targets)
 
     def _mx(self, match: Match) -> None:
         found: dict[tuple[bytes | Path, int, int, int, str], Record] = {}
@@ -198,12 +210,13 @@ class _Synthesis:
             first = found.setdefault((host, fields.port, *numbers, fields.text), record)
             if first is not record:
                 self._equal(record, first)
-        records = []
+        records, targets = [], []
         for record in found.values():
             preference = number(record, "priority", self.zones.defaults(record.path)).to_bytes(2, "big")
-            rdata = (preference, self._target(record, wire.MX))
-            records.append(RR(self.owner, wire.MX, self._ttl(record), rdata))
-        self._answer(records, found.values())
+            target = self._target(record, wire.MX)
+            records.append(RR(self.owner, wire.MX, target.ttl, (preference, target.name)))
+            targets.append(target)
+        self._answer(records, targets)
 
     def _txt(self, match: Match) -> None:
         for record in match.records:
@@ -239,13 +252,12 @@ class _Synthesis:
                 )
 
     def _ns(self, zone: Zone) -> None:
-        records = [record for record in self.matcher.match(zone.ns).records if host_of(record) is not None]
-        self.answer.first.extend(
-            RR(self.owner, wire.NS, self._ttl(record), (self._target(record, wire.NS),)) for record in records
-        )
-        if not records:  # a node that has not been told its address
+        records = self.matcher.match(zone.ns).records
+        targets = [self._target(record, wire.NS) for record in records if host_of(record) is not None]
+        self.answer.first.extend(RR(self.owner, wire.NS, ttl, (name,)) for name, _, ttl in targets)
+        if not targets:  # a node that has not been told its address
             self.answer.first.append(RR(self.owner, wire.NS, zone.ttl, (zone.ns,)))
-        self._additional(records, wire.NS)
+        self._additional(targets)
         self.answer.settle()
 
     def _stored_ptr(self) -> bool:
@@ -304,36 +316,36 @@ class _Synthesis:
 
     # ------------------------------------------------------------ parts
 
-    def _answer(self, records: Sequence[RR], services: Iterable[Record]) -> None:
+    def _answer(self, records: Sequence[RR], targets: Sequence[Target]) -> None:
         self.answer.rotating.extend(records)
         self.answer.settle()
-        self._additional(services, self.qtype)
+        if len(records) <= MAX_RECORDS:  # else there is no room for more, whatever the size of the message
+            self._additional(targets)
 
-    def _additional(self, services: Iterable[Record], rtype: int) -> None:
+    def _additional(self, targets: Iterable[Target]) -> None:
         """The addresses of the targets, each once, an RRset with its least TTL."""
         records: list[RR] = []
         followed: set[Path] = set()
-        for record in services:
-            target = self._target(record, rtype)
-            if record.address is not None:
-                records.append(_address_rr(target, record.address, self._ttl(record)))
-            elif target not in followed:
-                followed.add(target)
-                records.extend(self.follower.endpoint(target))
+        for name, address, ttl in targets:
+            if address is not None:
+                records.append(_address_rr(name, address, ttl))
+            elif name not in followed:
+                followed.add(name)
+                records.extend(self.follower.endpoint(name))
             if len(records) > MAX_ADDITIONAL:
                 break
         self.answer.additional = bundles(rrsets(records))
 
-    def _target(self, record: Record, rtype: int) -> Path:
-        """The name a record points to, `targetstrip` applied: in NS only to names made for addresses."""
+    def _target(self, record: Record, rtype: int) -> Target:
+        """What a record points to, `targetstrip` applied: in NS only to names made for addresses."""
         assert record.fields is not None
         name = record.path if record.target is None else record.target
         strip = record.fields.targetstrip
-        if strip <= 0 or (rtype == wire.NS and record.target is not None):
-            return name
-        zone = self.zones.closest(name)
-        least = max(1, len(zone.apex)) if zone is not None else 1
-        return name[: len(name) - strip] if len(name) - strip >= least else name
+        if strip > 0 and (rtype != wire.NS or record.target is None):
+            zone = self.zones.closest(name)
+            least = max(1, len(zone.apex)) if zone is not None else 1
+            name = name[: len(name) - strip] if len(name) - strip >= least else name
+        return Target(name, record.address, self._ttl(record))
 
     def _ttl(self, record: Record) -> int:
         return self.follower.ttl(record)

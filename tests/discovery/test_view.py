@@ -11,7 +11,7 @@ from discovery.kv.contract import KV, Event
 from discovery.names import Path
 from discovery.tree import Branch
 from discovery.view import View
-from tests.support.dns import kv
+from tests.support.dns import World, kv
 
 APEX = names.from_text("d.test")
 OTHER = names.from_text("other.test")
@@ -364,3 +364,19 @@ def test_random_changes_against_a_dict(grace: float, rng: random.Random) -> None
             by_address = sorted(record.key for record in tree.addresses.walk())
             assert by_address == sorted(model)
             assert tree.addresses.count == len(model)
+
+
+def test_gathering_is_walking_up_to_so_many_readable_ones(rng: random.Random) -> None:
+    stored = {
+        ".".join(rng.choice("abc") for _ in range(rng.randint(1, 4))): b"{"
+        if rng.random() < 0.3
+        else {"host": "::1"}
+        for _ in range(60)
+    }
+    root = World(stored).view.root
+    walked = list(root.walk())
+    for limit in range(1, 70):
+        gathered = root.gather(limit)
+        assert gathered == walked[: len(gathered)]
+        readable = [record for record in gathered if record.fields is not None]
+        assert len(readable) == limit if len(gathered) < len(walked) else len(readable) <= limit
