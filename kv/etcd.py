@@ -73,7 +73,7 @@ class EtcdStore:
         self._endpoints = Endpoints(access)
         self._clock = clock
         self._history = History(self._endpoints, self._changed)
-        self._keepalives = KeepAlives(self._endpoints, clock, self._history.see)
+        self._keepalives = KeepAlives(self._endpoints, clock, self._history.codec_of)
         self._watches: set[EtcdWatch] = set()
         self._leases = 0
         self._counted = float("-inf")

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import NoReturn
 
 import grpc.aio
@@ -40,17 +40,18 @@ _Call = grpc.aio.StreamStreamCall[Message, wire.LeaseKeepAliveResponse]
 
 
 class KeepAlives:
-    """`clock` counts seconds and never goes back. `check` is told every answer's header; what it raises goes on."""
+    """`clock` counts seconds and never goes back. `see` is told every answer's header, and finds out which cluster
+    that is: one that took over has none of the leases of before, and says so itself."""
 
     def __init__(
         self,
         endpoints: Endpoints,
         clock: Callable[[], float],
-        check: Callable[[wire.ResponseHeader], None],
+        see: Callable[[wire.ResponseHeader], Awaitable[object]],
     ) -> None:
         self._endpoints = endpoints
         self._clock = clock
-        self._check = check
+        self._see = see
         self._renewed: dict[int, tuple[int, float]] = {}  # lease -> (TTL, when)
         self._forgot = clock()
         self._waiting: dict[int, asyncio.Future[int]] = {}
@@ -159,13 +160,15 @@ class KeepAlives:
                 self._endpoints.leave(endpoint, verdict.error)
             if not self._waiting:
                 return False
-            if self._answered > answered:
-                return True
-            if not left or not (verdict.login or verdict.elsewhere):
+            if not verdict.login and not verdict.elsewhere:
                 raise verdict.error
             self._asked = asyncio.Queue()
             for lease_id in self._waiting:
                 self._asked.put_nowait(lease_id)
+            if self._answered > answered:
+                return True
+            if not left:
+                raise verdict.error
         return True
 
     async def _serve(self, endpoint: Endpoint) -> NoReturn:
@@ -197,13 +200,14 @@ class KeepAlives:
                 if not isinstance(response, wire.LeaseKeepAliveResponse):
                     code, said = await call.code(), await call.details()
                     raise Refused(judge(code.name, said or "the member ended the stream", endpoint.url))
-                self._check(response.header)
+                await self._see(response.header)
                 self._answer(response.ID, response.TTL)
                 self._due = loop.time()
         except grpc.aio.AioRpcError as error:
             raise Refused(verdict_of(error, endpoint)) from None
         except asyncio.CancelledError:
-            if not silent:
+            task = asyncio.current_task()
+            if not silent or (task is not None and task.cancelling()):
                 raise
             raise Refused(judge("DEADLINE_EXCEEDED", "", endpoint.url)) from None
         finally:

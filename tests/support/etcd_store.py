@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
-from discovery.errors import StoreError
+from discovery.kv.contract import Unavailable
 from discovery.kv.etcd import EtcdStore
 from discovery.kv.etcd_endpoints import Access
 from tests.support.etcd import EtcdCluster
@@ -33,6 +33,6 @@ async def eventually(write: Callable[[], object], seconds: float = 20.0) -> None
         try:
             await write()  # type: ignore[misc]  # any awaitable
             return
-        except StoreError:
+        except Unavailable:
             assert time.monotonic() < end, "the store never came back"
             await asyncio.sleep(0.02)
