@@ -165,6 +165,25 @@ class EtcdCluster:
                 member.start()
         self.until_healthy()
 
+    def replace(self, directory: Path) -> None:
+        """The one member begins anew, as another cluster on the same port."""
+        (member,) = self.members
+        member.kill()
+        member.data = directory
+        member.start("--initial-cluster-token", directory.name)
+        member.until_healthy()
+
+    def restore(self, snapshot: Path, directory: Path) -> None:
+        """The one member goes on from a snapshot: the same cluster by its id, its revisions and terms from then."""
+        (member,) = self.members
+        member.kill()
+        member.data = directory
+        names = ["--name", member.name, "--initial-advertise-peer-urls", member.peer]
+        cluster = [flag for flag in member.flags if not flag.startswith("--auth")]
+        self.ctl("snapshot", "restore", str(snapshot), "--data-dir", str(directory), *names, *cluster[:4])
+        member.start()
+        member.until_healthy()
+
     def close(self) -> None:
         for member in self.members:
             member.kill()
