@@ -250,7 +250,7 @@ class EtcdStore:
     async def status(self) -> Status:
         codec = await self._ready()
         members = await self.members()
-        answered = [member for member in members if not member.error]
+        answered = [member for member in members if member.round_trip is not None]
         if not answered:
             raise Unavailable("no member of the etcd cluster answers")
         best = max(answered, key=lambda member: member.revision)

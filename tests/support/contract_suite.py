@@ -426,6 +426,39 @@ class StoreContract(LeaseContract):
             assert status.version
             assert not status.errors
 
+    async def test_advancing_raises_the_revision_where_it_is_not_greater_already(
+        self, tmp_path: Path
+    ) -> None:
+        async with self.place(tmp_path) as place:
+            store, p = place.store, place.prefix
+            await store.put(p + b"a", b"1")
+            before = (await store.range(p, prefix_end(p))).revision
+            await store.advance(before - 1)
+            assert (await store.range(p, prefix_end(p))).revision == before
+            await store.advance(before + 1000)
+            found = await store.range(p, prefix_end(p))
+            assert found.revision > before + 1000
+            assert [(kv.key, kv.value, kv.version) for kv in found.kvs] == [(p + b"a", b"1", 1)]
+            revision = await store.put(p + b"a", b"2")
+            assert revision == found.revision + 1
+            same = Compare(p + b"a", Target.MOD, "=", revision)
+            assert (await store.txn([same], [Put(p + b"b", b"3")])).succeeded
+            async with store.watch(
+                p, prefix_end(p), from_revision=revision, history=(await store.range(p)).history
+            ) as batches:
+                assert [changes(batch) for batch in await take(batches, 2)] == [
+                    [(p + b"a", b"2")],
+                    [(p + b"b", b"3")],
+                ]
+
+    async def test_members_are_those_that_status_names(self, tmp_path: Path) -> None:
+        async with self.place(tmp_path) as place:
+            members = await place.store.members()
+            status = await place.store.status()
+            assert sorted(member.name for member in members) == sorted(status.members)
+            assert [member.error for member in members] == [""] * len(members)
+            assert [m.name for m in members if m.role == "leader"] == [status.leader] * bool(members)
+
     async def test_closing_twice_is_allowed(self, tmp_path: Path) -> None:
         async with self.place(tmp_path) as place:
             await place.store.close()
