@@ -8,7 +8,7 @@ never asks the store: its status is an argument. Counters end in `_total`, times
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 from prometheus_client import CollectorRegistry, ProcessCollector
@@ -18,6 +18,7 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_late
 from discovery import __version__
 from discovery.dns.counters import DnsCounters
 from discovery.kv.contract import Status
+from discovery.links import Link
 from discovery.view import View
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
@@ -72,14 +73,15 @@ def render(
     up: bool = True,
     stale_seconds: float = 0.0,
     workers: Tally | None = None,
+    links: Sequence[tuple[str, Link]] = (),
 ) -> bytes:
     """The text of `/metrics`. `status` None: the store does not answer, so its own numbers are left out.
 
-    `up`: the store can be followed from here.
+    `up`: the store can be followed from here. `links`: the other nodes' names, and how each was found.
     """
     registry = CollectorRegistry(auto_describe=False)
     up = up and status is not None
-    registry.register(_Snapshot(metrics, view, status, up, stale_seconds, workers))
+    registry.register(_Snapshot(metrics, view, status, up, stale_seconds, workers, links))
     ProcessCollector(registry=registry)
     return generate_latest(registry)
 
@@ -95,6 +97,7 @@ class _Snapshot:
         up: bool,
         stale_seconds: float,
         workers: Tally | None,
+        links: Sequence[tuple[str, Link]],
     ) -> None:
         self._metrics = metrics
         self._view = view
@@ -102,6 +105,7 @@ class _Snapshot:
         self._up = up
         self._stale_seconds = stale_seconds
         self._workers = workers
+        self._links = links
 
     def collect(self) -> Iterator[Metric]:
         build = InfoMetricFamily("discovery_build", "What runs here.")
@@ -110,6 +114,8 @@ class _Snapshot:
         yield from self._dns(self._metrics.dns)
         if self._workers is not None:
             yield from self._tally(self._workers)
+        if self._links:
+            yield from self._nodes(self._links)
         yield from self._view_and_feed(self._metrics, self._view)
         yield from self._registry(self._metrics)
         yield _gauge("discovery_store_up", "1 while the store answers and is followed.", self._up)
@@ -177,6 +183,24 @@ class _Snapshot:
         limited.add_metric(["cut"], dns.slipped)
         limited.add_metric(["dropped"], dns.rate_limited)
         yield limited
+
+    def _nodes(self, links: Sequence[tuple[str, Link]]) -> Iterator[Metric]:
+        """Of two nodes with one name the last counts."""
+        up = GaugeMetricFamily("discovery_node_up", "1 while another node answers this one.", labels=["node"])
+        trip = GaugeMetricFamily(
+            "discovery_node_round_trip_seconds", "The way to another node and back.", labels=["node"]
+        )
+        offset = GaugeMetricFamily(
+            "discovery_node_clock_offset_seconds",
+            "Another node's clock ahead of this one's.",
+            labels=["node"],
+        )
+        for name, link in dict(links).items():
+            up.add_metric([name], link.round_trip is not None)
+            if link.round_trip is not None and link.clock_offset is not None:
+                trip.add_metric([name], link.round_trip)
+                offset.add_metric([name], link.clock_offset)
+        yield from (up, trip, offset)
 
     def _tally(self, workers: Tally) -> Iterator[Metric]:
         yield _gauge("discovery_dns_workers", "DNS workers that answer.", workers.serving)

@@ -39,6 +39,7 @@ from discovery.feed import Feed
 from discovery.kv.contract import Store
 from discovery.kv.embedded import EmbeddedStore
 from discovery.kv.guard import Guard
+from discovery.links import Links
 from discovery.metrics import Metrics
 from discovery.nodes import NodeRecord, Nodes
 from discovery.registry import Registry
@@ -59,6 +60,8 @@ log = logging.getLogger(__name__)
 MAX_OPEN_FILES = 65536
 
 Announce = Callable[[str], None]
+
+WAIT_FOR_MEMBER = 2.0  # seconds, once it serves, for the view
 
 SWITCH_INTERVAL = 0.0001
 """Seconds (Python's own: 0.005) after which a thread that waits for the interpreter gets it from a busy one: beside
@@ -104,6 +107,7 @@ class Node:
             saved=self.saved,
             followed=workers.caught_up if workers is not None else None,
         )
+        self._nodes: Nodes | None = None  # where there is a cluster
         self.cookie_secrets = CookieSecrets(self.store, self._use_secrets)
         self.registry = Registry(
             self.store,
@@ -149,7 +153,6 @@ class Node:
             await self.saved.open()
             self._stack.push_async_callback(self.saved.close)
         if self._member is not None:
-            await self._member.start()
             self._stack.push_async_callback(self._member.close)
         context = self._tls_context(self._config) if bound.tls else None
         await self.store.start()
@@ -162,16 +165,32 @@ class Node:
         # Before HTTP here, so that it ends after HTTP, whose calls wait for the view.
         self._stack.push_async_callback(self.feed.close)
         await self._serve(bound.http)
-        await self.feed.start()
+        await self._start_feed()
         if self._config.store.engine != "embedded":
-            nodes = Nodes(self.store, self.view, self._me())
+            nodes = self._nodes = Nodes(self.store, self.view, self._me())
             nodes.start()
             self._stack.push_async_callback(nodes.close)
-            self.parts.others = nodes.others
+            links = Links(nodes.others, self.view)
+            links.start()
+            self._stack.push_async_callback(links.close)
+            self.parts.others, self.parts.link = nodes.others, links.link
         self.cookie_secrets.start()
         self._stack.push_async_callback(self.cookie_secrets.close)
         if isinstance(self.dns_server, Workers):
             await self.dns_server.settle(ready=self.view.ready)
+
+    async def _start_feed(self) -> None:
+        """Beside the member, where there is one: what the last view knows is answered while that comes up."""
+        if self._member is None:
+            await self.feed.start()
+            return
+        starting = asyncio.create_task(self._member.start())
+        try:
+            await self.feed.start()
+            await starting
+        finally:
+            starting.cancel()
+        await self.feed.wait_until(lambda: self.metrics.feed_loads > 0, WAIT_FOR_MEMBER)
 
     def _opening(self, handed: Handed) -> Iterator[Told]:
         """What a new worker is told."""
@@ -229,6 +248,17 @@ class Node:
             started_at=self._started_at,
         )
 
+    async def hand_over(self, hurrying: asyncio.Event) -> None:
+        """Says that this node is going, and answers on for `node.stop_delay`: others are asked before it ends."""
+        self.parts.stopping = True
+        if self._nodes is not None:
+            await self._nodes.close()
+        try:
+            async with asyncio.timeout(self._config.node.stop_delay):
+                await hurrying.wait()
+        except TimeoutError:
+            pass
+
     async def stop(self) -> None:
         self.parts.stopping = True
         await self._stack.aclose()
@@ -251,9 +281,9 @@ class Node:
 
 
 async def run(loaded: Loaded, *, load: Callable[[], Loaded], announce: Announce) -> None:
-    """Runs a node until SIGTERM or SIGINT; SIGHUP reloads the configuration."""
+    """Runs a node until SIGTERM or SIGINT, a second of which cuts `node.stop_delay` short; SIGHUP reloads."""
     loop = asyncio.get_running_loop()
-    stopping = asyncio.Event()
+    stopping, hurrying = asyncio.Event(), asyncio.Event()
     sys.setswitchinterval(SWITCH_INTERVAL)
     _allow_open_files()
     node = Node(loaded, load)
@@ -264,14 +294,18 @@ async def run(loaded: Loaded, *, load: Callable[[], Loaded], announce: Announce)
         except ConfigError as error:
             log.error("configuration not reloaded: %s", error.detail)
 
+    def stop() -> None:
+        (hurrying if stopping.is_set() else stopping).set()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopping.set)
+        loop.add_signal_handler(number, stop)
     loop.add_signal_handler(signal.SIGHUP, hang_up)
     await node.start()
     try:
         _announce(node, loaded, announce)
         await stopping.wait()
         log.info("stopping")
+        await node.hand_over(hurrying)
     finally:
         await node.stop()
 

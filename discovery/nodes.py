@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 
 PREFIX = b"/discovery/nodes/"
 TTL = 15  # seconds after which a node that says nothing is gone
+CLOSE_LIMIT = 1.0  # seconds
 RETRY = 1.0  # seconds after a failure
 
 
@@ -64,8 +65,9 @@ class Nodes:
         lease, self._lease = self._lease, 0
         if lease:
             try:
-                await self._store.lease_revoke(lease)
-            except StoreError as error:
+                async with asyncio.timeout(CLOSE_LIMIT):
+                    await self._store.lease_revoke(lease)
+            except (StoreError, TimeoutError) as error:
                 log.debug("this node's key is left to end by itself: %s", error)
 
     def others(self) -> Sequence[NodeRecord]:

@@ -271,6 +271,15 @@ class NodeConfig(Struct, frozen=True, kw_only=True):
     address: Annotated[
         str, Meta(description="The IP address others reach it at; empty: the first listening address.")
     ] = ""
+    stop_delay: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=300,
+            description="Seconds for which a node that is told to stop goes on answering, while `/readyz` says 503 "
+            "and the zones' NS records leave it out.",
+        ),
+    ] = 0
 
 
 class LogConfig(Struct, frozen=True, kw_only=True):

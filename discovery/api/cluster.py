@@ -1,7 +1,8 @@
 """/v1/cluster: who runs the service discovery, and how each of them is.
 
-Owns this route: this node by its own word, and the members of the store's cluster, each asked now. What can't be
-asked is said as an error beside what is known; the route itself answers as long as the node lives.
+Owns this route: this node by its own word, the others as this one finds them, and the members of the store's cluster,
+each asked now. What can't be asked is said as an error beside what is known; the route itself answers as long as the
+node lives.
 """
 
 from __future__ import annotations
@@ -17,12 +18,15 @@ from discovery.api.answers import reply
 from discovery.api.parts import PARTS, ApiParts
 from discovery.errors import StoreError
 from discovery.kv.contract import Member
+from discovery.links import Link, complaint_of
+from discovery.nodes import NodeRecord
 
 
 class NodeState(msgspec.Struct):
-    """`addresses`: where others reach it, as DNS says. What follows `this` is known of this node alone, null of others:
-    `revision` is the view's; `lag` how many revisions of the store it has not seen (null, too, while the store is out
-    of reach); `stale_seconds` for how long the store has been so.
+    """`addresses`: where others reach it, as DNS says. `revision` is its view's, `lag` how many revisions that is
+    behind the node that is asked; of that one (`this`), behind the furthest of the others. `stale_seconds` is known of
+    `this` alone, the link of the others alone: `clock_offset_ms` is its clock ahead of this node's. Null: not known.
+    `error`: what is wrong with it, "" when nothing is.
     """
 
     name: str
@@ -36,6 +40,9 @@ class NodeState(msgspec.Struct):
     revision: int | None = None
     lag: int | None = None
     stale_seconds: float | None = None
+    round_trip_ms: float | None = None
+    clock_offset_ms: float | None = None
+    error: str = ""
 
 
 class MemberState(msgspec.Struct):
@@ -78,12 +85,9 @@ async def get(request: web.Request) -> web.Response:
     bodies.query(request)
     errors: list[str] = []
     members: Sequence[Member] = ()
-    lag: int | None = None
     reachable = not parts.feed.lost
     try:
-        status = await parts.store.status()
-        errors += status.errors
-        lag = max(0, status.revision - parts.view.revision) if reachable else None
+        errors += (await parts.store.status()).errors
         members = await parts.store.members()
     except StoreError as error:
         errors.append(error.detail)
@@ -91,21 +95,41 @@ async def get(request: web.Request) -> web.Response:
     if parts.feed.lost:
         errors.append(f"out of reach for {parts.feed.stale_seconds:.1f} s: {parts.feed.trouble}")
     store = StoreSide(parts.config.store.engine, reachable, errors, [_member(each) for each in members])
-    return reply(request, Cluster(parts.view.revision, _nodes(parts, lag), store))
+    return reply(request, Cluster(parts.view.revision, _nodes(parts), store))
 
 
-def _nodes(parts: ApiParts, lag: int | None) -> list[NodeState]:
-    """This node first, as it is; the others as they say."""
+def _nodes(parts: ApiParts) -> list[NodeState]:
+    """This node first; the others as they say, and as they were found last."""
+    others = [(node, parts.link(node)) for node in parts.others()]
+    ahead = [-link.lag for _, link in others if link.lag is not None]
     this = NodeState(
         **msgspec.structs.asdict(parts.me()),
         this=True,
         ready=parts.view.ready and not parts.stopping,
         stale=parts.view.stale,
         revision=parts.view.revision,
-        lag=lag,
+        lag=max(0, *ahead, 0),
         stale_seconds=round(parts.feed.stale_seconds, 3),
+        error=f"the store is out of reach: {parts.feed.trouble}" if parts.feed.lost else "",
     )
-    return [this, *(NodeState(**msgspec.structs.asdict(each)) for each in parts.others())]
+    return [this, *(_other(node, link) for node, link in others)]
+
+
+def _other(node: NodeRecord, link: Link) -> NodeState:
+    return NodeState(
+        **msgspec.structs.asdict(node),
+        ready=link.ready,
+        stale=link.stale,
+        revision=link.revision,
+        lag=None if link.lag is None else max(0, link.lag),
+        round_trip_ms=_ms(link.round_trip),
+        clock_offset_ms=_ms(link.clock_offset),
+        error=complaint_of(link),
+    )
+
+
+def _ms(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds * 1000, 2)
 
 
 def _member(member: Member) -> MemberState:
@@ -119,6 +143,6 @@ def _member(member: Member) -> MemberState:
         revision=member.revision,
         size=member.size,
         size_in_use=member.size_in_use,
-        round_trip_ms=None if member.round_trip is None else round(member.round_trip * 1000, 2),
+        round_trip_ms=_ms(member.round_trip),
         error=member.error,
     )

@@ -102,5 +102,6 @@ async def prometheus(request: web.Request) -> web.Response:
         up=not parts.feed.lost,
         stale_seconds=parts.feed.stale_seconds,
         workers=workers,
+        links=[(node.name, parts.link(node)) for node in parts.others()],
     )
     return web.Response(body=text, headers={"Content-Type": metrics.CONTENT_TYPE})

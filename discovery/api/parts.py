@@ -18,6 +18,7 @@ from discovery.dns.synthesis import Settings
 from discovery.errors import NotReady
 from discovery.feed import Feed
 from discovery.kv.contract import Store
+from discovery.links import Link
 from discovery.metrics import Metrics
 from discovery.names import Path
 from discovery.nodes import NodeRecord
@@ -31,9 +32,10 @@ from discovery.workers.pool import Workers
 class ApiParts:
     """`now`: seconds since the epoch (UTC). `stopping` is set by the node when it begins to stop.
 
-    `me` is what this node says of itself, `others` the live nodes beside it. `dns` is what DNS answers with, `cached`
-    whether it keeps an answer to a name and type; `workers` answer DNS where there are any. `reload` takes over what
-    may change in the configuration and names the settings that need a restart; it raises ConfigError.
+    `me` is what this node says of itself, `others` the live nodes beside it, `link` how one is. `dns` is what DNS
+    answers with, `cached` whether it keeps an answer to a name and type; `workers` answer DNS where there are any.
+    `reload` takes over what may change in the configuration and names the settings that need a restart; it raises
+    ConfigError.
     """
 
     config: Config
@@ -47,6 +49,7 @@ class ApiParts:
     reload: Callable[[], Sequence[str]]
     me: Callable[[], NodeRecord]
     others: Callable[[], Sequence[NodeRecord]] = tuple
+    link: Callable[[NodeRecord], Link] = lambda node: Link()  # a field's default
     workers: Workers | None = None
     now: Callable[[], float] = time.time
     stopping: bool = False

@@ -104,7 +104,7 @@ class TestUnknown:
             ("payload_size=1", "--set payload_size: unknown setting; did you mean dns.payload_size?"),
             ("log={levle: debug}", "--set log: log.levle: unknown setting; did you mean log.level?"),
             ("zones=[{nam: a}]", "--set zones: zones[0].nam: unknown setting; did you mean zones[0].name?"),
-            ("node.zzz=1", "--set node.zzz: unknown setting; known here: name, address"),
+            ("node.zzz=1", "--set node.zzz: unknown setting; known here: name, address, stop_delay"),
             ("zones.name=a", "--set zones.name: zones is set as a whole: a list (at least one) of mappings"),
             ("dns.chaos", "--set dns.chaos: expected KEY=VALUE, such as dns.payload_size=1232"),
         ],

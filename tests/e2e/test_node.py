@@ -201,3 +201,14 @@ def test_the_installed_command_and_the_module_are_one() -> None:
     command = Path(sys.executable).with_name("discovery")
     installed = subprocess.run([command, "--version"], cwd=ROOT, capture_output=True, text=True, check=True)
     assert installed.stdout == run_discovery("--version").stdout
+
+
+def test_a_node_that_is_told_to_stop_answers_on_for_its_stop_delay(tmp_path: Path) -> None:
+    with running_node(tmp_path / "store", ["node.stop_delay=60"]) as node:
+        node.call("PUT", "/v1/services/web.prod/i1", {"host": "10.0.0.1", "lease_ttl": 60})
+        node.process.send_signal(signal.SIGTERM)
+        wait_for(lambda: node.call("GET", "/readyz")[0] == 503, 10, "it says that it is going")
+        assert node.answers("web.prod.discovery.internal.", "A") == ["10.0.0.1"]
+        assert node.process.poll() is None
+        node.process.send_signal(signal.SIGTERM)  # for whoever cannot wait
+        assert node.process.wait(10) == 0
