@@ -107,7 +107,13 @@ class DnsConfig(Struct, frozen=True, kw_only=True):
         ),
     ] = True
     max_matched: Annotated[
-        int, Meta(ge=1, le=1_000_000, description="The most services that one answer is made from.")
+        int,
+        Meta(
+            ge=1,
+            le=1_000_000,
+            description="The most services that one answer is made from; at most four times as many names and "
+            "services are looked through to find them.",
+        ),
     ] = 10000
     rrl: Annotated[
         RrlConfig,

@@ -136,7 +136,7 @@ class Branch:
             for branch in stack[-1]:
                 yield from branch.records
                 if branch.children:
-                    stack.append(branch._each())
+                    stack.append(branch.each())
                     break
             else:
                 stack.pop()
@@ -155,13 +155,14 @@ class Branch:
                         if not left:
                             return found
                 if branch.children:
-                    stack.append(branch._each())
+                    stack.append(branch.each())
                     break
             else:
                 stack.pop()
         return found
 
-    def _each(self) -> Iterator[Branch]:
+    def each(self) -> Iterator[Branch]:
+        """The children in key order, one by one: for those who may stop early."""
         if self._order is None:
             self._order = sorted(self.children)
         return map(self.children.__getitem__, self._order)

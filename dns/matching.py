@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, islice
+from typing import TypeVar
 
 from discovery.dns import wire
 from discovery.dns.own import OWN_TYPES, OwnRecord
@@ -19,10 +20,14 @@ from discovery.dns.trace import NO_TRACE, Trace
 from discovery.dns.zone import Zone, Zones
 
 WILDCARDS = frozenset((b"*", b"any"))
+SEARCHED = 4  # times `max_matched` names and services that are looked through for one answer, to find those that match
+SEARCHED_LEAST = 1000
 NO_WILDCARD = WILDCARDS | {b""}
 SRV_ONLY = frozenset((wire.SRV,))
 PROTOCOLS = frozenset((b"_tcp", b"_udp"))
 TAG = b"tag"
+
+T = TypeVar("T")
 
 
 class Match:
@@ -56,7 +61,10 @@ class Match:
 
 
 class Matcher:
-    """Looks names up in one state of the view, for one answer. `cut` tells that `max_matched` left services out."""
+    """Looks names up in one state of the view, for one answer. `cut` tells that `max_matched` left services out.
+
+    What one question may cost is bounded, too, where it matches little of much: by SEARCHED.
+    """
 
     def __init__(
         self, source: Source, zones: Zones, node: Node, max_matched: int, trace: Trace = NO_TRACE
@@ -68,6 +76,10 @@ class Matcher:
         self.trace = trace
         self.stamps: dict[Branch, int] = {}
         self.cut = False
+        self._left = self._most = max(
+            SEARCHED * max_matched, SEARCHED_LEAST
+        )  # that may still be looked through
+        self._gave_up = False
 
     def match(self, path: Path) -> Match:
         """What `path` stands for, inside a zone or outside of all (where only stored keys count)."""
@@ -122,7 +134,8 @@ class Matcher:
         stored: Iterable[Record] = () if branch is None else self._readable(branch.walk())
         if zone is None:  # a parent of a zone does not stand for what is in the zone
             return Match(
-                branch is not None, (each for each in stored if self._zones.closest(each.path) is None)
+                branch is not None,
+                (each for each in self._search(stored) if self._zones.closest(each.path) is None),
             )
         own = self._own(path, zone)
         if own is not None:
@@ -133,7 +146,7 @@ class Matcher:
             return Match(True)
         above = self.find(path[:wild]) if wild is not None else None
         if above is not None:
-            matched = self._readable(_expand(above, path[wild:]))
+            matched = self._readable(self._expand(above, path[wild:]))
             first = next(matched, None)
             if first is not None:
                 return Match(True, chain((first,), matched), wild=True)
@@ -199,7 +212,8 @@ class Matcher:
         service.branch = None
         wanted = tag.decode("utf-8", "surrogateescape")
         found = self._chosen(service, lambda fields: wanted in fields.tags, f"it has no tag {wanted!r}")
-        service.exists = found is not None or (service.exists and (service.wild or service.lost))
+        unsure = service.wild or service.lost or self._gave_up
+        service.exists = found is not None or (service.exists and unsure)
         service.records = found or ()
         return service
 
@@ -215,7 +229,7 @@ class Matcher:
             service.records, service.port_name, service.only = found, port_name, SRV_ONLY
             return service
         named = Match(False) if label in NO_WILDCARD else self._match((*path, label))
-        named.exists = named.exists or service.lost
+        named.exists = named.exists or service.lost or self._gave_up
         named.only = SRV_ONLY
         return named
 
@@ -225,7 +239,7 @@ class Matcher:
         """The services that are wanted, or None when there is none; `without` says why others are not."""
 
         def choose() -> Iterator[Record]:
-            for record in service.records:
+            for record in self._search(service.records):
                 if record.fields is not None and wanted(record.fields):
                     yield record
                 else:
@@ -235,22 +249,33 @@ class Matcher:
         first = next(chosen, None)
         return None if first is None else chain((first,), chosen)
 
+    def _expand(self, branch: Branch, pattern: Path) -> Iterator[Record]:
+        if not pattern:
+            yield from branch.walk()
+        elif pattern[0] in WILDCARDS:
+            for child in self._search(branch.each()):
+                yield from self._expand(child, pattern[1:])
+        else:
+            below = branch.child(pattern[0])
+            if below is not None:
+                yield from self._expand(below, pattern[1:])
+
+    def _search(self, found: Iterable[T]) -> Iterator[T]:
+        """Passes on what is looked through, until the question has cost enough."""
+        for each in found:
+            if not self._left:
+                self.cut = self._gave_up = True
+                self.trace.remark(
+                    f"{self._most} names and services were looked through (see dns.max_matched), and no more are"
+                )
+                return
+            self._left -= 1
+            yield each
+
 
 def _is_wild(path: Path, at: int, depth: int) -> bool:
     """Whether the label there, below an apex of `depth` labels, is a wildcard; in `any.tag.S` it is a tag's name."""
     return path[at] in WILDCARDS and (at == depth or path[at - 1] != TAG)
-
-
-def _expand(branch: Branch, pattern: Path) -> Iterator[Record]:
-    if not pattern:
-        yield from branch.walk()
-    elif pattern[0] in WILDCARDS:
-        for child in branch.ordered():
-            yield from _expand(child, pattern[1:])
-    else:
-        below = branch.child(pattern[0])
-        if below is not None:
-            yield from _expand(below, pattern[1:])
 
 
 def grouped(records: Sequence[Record], trace: Trace = NO_TRACE) -> Sequence[Record]:

@@ -78,6 +78,9 @@ class Branch(Protocol):
     def ordered(self) -> Sequence[Branch]:
         """The children in key order."""
 
+    def each(self) -> Iterator[Branch]:
+        """The same, one by one: for those who may stop early."""
+
     def walk(self) -> Iterator[Record]:
         """Every record at or below, in key order."""
 

@@ -118,6 +118,12 @@ class World:
         self.revision += 1
         self.view.apply([Event(kv(name, content, self.revision, lease))], self.revision, self.now)
 
+    def put_raw(self, key: bytes, content: object) -> None:
+        """At a key of any bytes."""
+        self.revision += 1
+        stored = KV(key, value_of(content), self.revision, self.revision, 1, 0)
+        self.view.apply([Event(stored)], self.revision, self.now)
+
     def delete(self, name: str) -> None:
         self.revision += 1
         gone = KV(key_of(name), b"", 0, self.revision, 0)
