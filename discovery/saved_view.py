@@ -54,6 +54,7 @@ class SavedView:
         self._current_at = 0.0
         self._marked_at = 0.0
         self._saving: asyncio.Task[None] | None = None
+        self._closing = asyncio.Event()
         self._failing = False
 
     async def open(self) -> None:
@@ -63,19 +64,21 @@ class SavedView:
 
     async def close(self) -> None:
         """Saves what has come, and closes. Closing twice is allowed."""
+        self._closing.set()
         saving, self._saving = self._saving, None
         if saving is not None:
-            saving.cancel()
-            await asyncio.gather(saving, return_exceptions=True)
+            await saving  # never cancelled: its thread would go on with the connection all the same
         connection, self._connection = self._connection, None
         if connection is not None:
-            await self._save(connection)
             await asyncio.to_thread(connection.close)
 
     async def load(self) -> Saved | None:
         """None: nothing was saved yet."""
         assert self._connection is not None
-        return await asyncio.to_thread(self._read, self._connection)
+        saved = await asyncio.to_thread(self._read, self._connection)
+        if saved is not None:
+            self._revision = saved.revision
+        return saved
 
     # ---------------------------------------------------------------- told by the feed
 
@@ -95,10 +98,17 @@ class SavedView:
     # ---------------------------------------------------------------- inside
 
     async def _keep_saving(self) -> None:
-        while True:
-            await asyncio.sleep(SAVE_EVERY)
+        is_last = False
+        while not is_last:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(SAVE_EVERY):
+                    await self._closing.wait()
+            is_last = self._closing.is_set()
             assert self._connection is not None
-            await self._save(self._connection)
+            try:
+                await self._save(self._connection)
+            except Exception:
+                log.exception("%s: a save failed; the next is tried all the same", self._file)
 
     async def _save(self, connection: sqlite3.Connection) -> None:
         whole, changed = self._whole, self._changed
@@ -107,7 +117,7 @@ class SavedView:
         self._whole, self._changed = None, {}
         meta = {"revision": self._revision, "saved_at": self._current_at}
         try:
-            await asyncio.shield(asyncio.to_thread(_write, connection, whole, changed, meta))
+            await asyncio.to_thread(_write, connection, whole, changed, meta)
         except sqlite3.Error as error:
             if not self._failing:
                 log.error("%s: the view can't be kept for a restart without the store: %s", self._file, error)
@@ -141,11 +151,14 @@ class SavedView:
                 f"store.path: {self._file} can't be opened: {error}", field="store.path"
             ) from None
         except sqlite3.DatabaseError as error:
-            log.warning("%s is damaged and begun anew: %s", self._file, error)
-            for path in (self._file, *(self._file.with_name(FILE_NAME + end) for end in ("-wal", "-shm"))):
-                path.unlink(missing_ok=True)
-            os.close(os.open(self._file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-            return self._prepared()
+            return self._begun_anew(error)
+
+    def _begun_anew(self, error: sqlite3.Error) -> sqlite3.Connection:
+        log.warning("%s is damaged and begun anew: %s", self._file, error)
+        for path in (self._file, *(self._file.with_name(FILE_NAME + end) for end in ("-wal", "-shm"))):
+            path.unlink(missing_ok=True)
+        os.close(os.open(self._file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        return self._prepared()
 
     def _prepared(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self._file, isolation_level=None, check_same_thread=False, timeout=1.0)
@@ -183,9 +196,8 @@ class SavedView:
             )
             kvs = [KV(*row) for row in rows]
         except sqlite3.DatabaseError as error:
-            log.error(
-                "%s can't be read, the node is not ready before the store is back: %s", self._file, error
-            )
+            connection.close()
+            self._connection = self._begun_anew(error)
             return None
         return Saved(kvs, meta["revision"], max(0.0, self._now() - meta["saved_at"]))
 
