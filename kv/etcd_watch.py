@@ -1,7 +1,7 @@
 """One watch on an etcd cluster, from member to member.
 
 Owns one gRPC stream at a time. It never waits for a slow reader nor buffers for it: who does not read, is not read
-for, and etcd replays. How: what breaks goes on at the last event's revision + 1 on the next member, paced; a header's
+for, and etcd replays. How: what breaks goes on after the last event's revision on the next member, paced; a header's
 revision tells where to go on only in etcd's periodic progress messages, elsewhere it runs ahead. Before each
 beginning the cluster is asked for its revision: on one that was replaced, a watch would wait for ever. Whoever knows
 that the stream can't be trusted (the store's look around) moves it: `look`, `interrupt`.
@@ -66,6 +66,7 @@ class EtcdWatch:
         self._batches: deque[WatchBatch] = deque()
         self._interrupt: StoreError | Moved | Ended | None = None
         self._opened_at = 0.0
+        self._goes_on = False
         self._pause = 0.0
         self._silent_since: float | None = None
         self._doubt = STALL
@@ -185,6 +186,8 @@ class EtcdWatch:
     async def _open(self, endpoint: Endpoint) -> None:
         """Raises Refused, Compacted."""
         self._codec = codec = await self._history.codec()
+        # One early when it goes on: a delete at the very revision that is compacted now would be missing.
+        start = codec.lowered(self._next - self._goes_on)
         self._metadata = self._endpoints.metadata(leader=True)
         call: _Call = endpoint.channel.stream_stream(
             WATCH.path,
@@ -194,7 +197,7 @@ class EtcdWatch:
         create = wire.WatchCreateRequest(
             key=start_of(self._key),
             range_end=self._end,
-            start_revision=max(1, codec.lowered(self._next)),
+            start_revision=max(1, start),
             progress_notify=True,
             fragment=True,
         )
@@ -213,6 +216,7 @@ class EtcdWatch:
         except Ended:
             raise Unavailable("the store is closed") from None
         self._opened_at = self._clock()
+        self._goes_on = True
         self._silent_since = None
         self._check(response)
 

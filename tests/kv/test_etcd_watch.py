@@ -155,6 +155,27 @@ async def test_progress_alone_moves_the_place_where_a_watch_goes_on(one: EtcdClu
             assert batch.revision == changed
 
 
+async def test_a_delete_at_the_very_revision_that_is_compacted_is_not_missed_over_a_move(
+    three: EtcdCluster,
+) -> None:
+    """etcd takes a watch from that revision, and has forgotten its deletes."""
+    leader = three.leader()
+    async with opened(three) as store, opened(Access([leader.client])) as other:
+        while store._endpoints.urls[0] == leader.client:
+            store._endpoints.leave(store._endpoints.current, "a follower is wanted")
+        revision = await store.put(b"/deleted", b"1")
+        async with store.watch(b"/deleted", from_revision=revision) as batches:
+            assert (await anext(batches)).revision == revision
+            in_use(three, store).pause()
+            deleted, _ = await other.delete(b"/deleted")
+            await other.compact(deleted)
+            try:
+                batch = await asyncio.wait_for(anext(batches), 20)
+            except Compacted:
+                return  # then it is read anew
+            assert (batch.revision, batch.events[0].deleted) == (deleted, True)
+
+
 async def test_history_that_is_compacted_under_an_open_watch_is_told(three: EtcdCluster) -> None:
     """etcd says so in a message that cancels the watch, on a stream that stays open."""
     async with opened(three) as store:
