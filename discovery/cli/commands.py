@@ -15,6 +15,7 @@ import click
 
 from discovery import __version__
 from discovery.cli import INTERRUPTED
+from discovery.cli.cluster import cluster
 from discovery.cli.config import config
 from discovery.cli.explain import explain, zone
 from discovery.cli.lookup import lookup
@@ -41,7 +42,7 @@ def cli() -> None:
     """
 
 
-for _command in (serve, register, deregister, list_, lookup, explain, zone, config, store):
+for _command in (serve, register, deregister, list_, lookup, explain, zone, config, store, cluster):
     cli.add_command(_command)
 
 
