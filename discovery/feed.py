@@ -16,10 +16,11 @@ import itertools
 import logging
 import random
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 
 from discovery.errors import StoreError
 from discovery.kv.contract import (
+    KV,
     Compacted,
     FutureRevision,
     Lagged,
@@ -210,8 +211,11 @@ class Feed:
             kvs.extend(page.kvs)
             ahead.update({kv.key: kv.mod_revision for kv in page.kvs if kv.mod_revision > revision})
         self._ahead, self._ahead_until = ahead, max(ahead.values(), default=0)
-        self._view.restore(kvs, revision, self._clock())
-        if self._saved is not None:
+        if self._saved is None:
+            del page  # which holds keys, too
+            self._view.restore(_drained(kvs), revision, self._clock())
+        else:
+            self._view.restore(kvs, revision, self._clock())
             self._saved.restore(kvs, revision)
         self._metrics.feed_loads += 1
         self._moved()
@@ -334,6 +338,13 @@ class Feed:
             elif lease in self._view.unknown_leases:
                 self._view.learn_lease(lease, answer[0])
         return gone
+
+
+def _drained(kvs: list[KV]) -> Iterator[KV]:
+    """All of them in order, each let go of when it was taken: a large load need not be held twice."""
+    kvs.reverse()
+    while kvs:
+        yield kvs.pop()
 
 
 async def _within(waiter: asyncio.Future[bool], seconds: float) -> bool:

