@@ -93,6 +93,7 @@ class Connection(asyncio.Protocol):
         self._counters = counters
         self._clock = clock
         self._secure = secure
+        self._transport_name = "tls" if secure else "tcp"
         self._transport: asyncio.Transport | None = None
         self._client = ""
         self._buffer = b""
@@ -160,13 +161,15 @@ class Connection(asyncio.Protocol):
 
     def _respond(self) -> None:
         """Answers every whole query in the buffer, until the client has too much unread."""
+        if self._is_full():
+            return
         respond, buffer = self._responder.respond, self._buffer
         answers: list[bytes] = []
         logging = query_log.is_on()
         at = pending = count = 0
         closing = False
         size = len(buffer)
-        while at + 2 <= size and not self._is_full:
+        while not self._paused and at + 2 <= size:
             length = buffer[at] << 8 | buffer[at + 1]
             if not length:
                 closing, at = True, size
@@ -180,9 +183,11 @@ class Connection(asyncio.Protocol):
             count += 1
             if isinstance(answer, Deferred):
                 self._defer(answer, packet)
+                if self._is_full():
+                    break
                 continue
             if logging:
-                query_log.write(packet, answer, "tcp", self._client)
+                query_log.write(packet, answer, self._transport_name, self._client)
             if answer is not None:
                 if self._secure:
                     answer = padded(packet, answer)
@@ -199,7 +204,6 @@ class Connection(asyncio.Protocol):
         if closing:
             self.close()
 
-    @property
     def _is_full(self) -> bool:
         """Whether the client must first read, or other servers answer."""
         return self._paused or self._awaited >= MAX_AWAITED
@@ -212,7 +216,7 @@ class Connection(asyncio.Protocol):
             if not task.cancelled():
                 answer = task.result()
                 if query_log.is_on():
-                    query_log.write(packet, answer, "tcp", self._client)
+                    query_log.write(packet, answer, self._transport_name, self._client)
                 if self._secure:
                     answer = padded(packet, answer)
                 self._write([len(answer).to_bytes(2, "big"), answer])
@@ -231,7 +235,7 @@ class Connection(asyncio.Protocol):
         """Answers what has been left lying, and reads on."""
         assert self._transport is not None
         self._respond()
-        if not self._is_full and not self._transport.is_closing():
+        if not self._is_full() and not self._transport.is_closing():
             self._transport.resume_reading()
 
     def _write(self, answers: list[bytes]) -> None:

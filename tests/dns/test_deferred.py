@@ -18,6 +18,7 @@ import msgspec
 import pytest
 
 from discovery.dns import deferred, forward, upstream
+from discovery.dns import tcp as tcp_module
 from discovery.dns.forward import Routes
 from discovery.dns.server import DnsServer
 from discovery.dns.source import Path
@@ -546,6 +547,26 @@ async def test_pipelined_questions_do_not_wait_for_each_other_over_tcp() -> None
         assert forwarded[queries[2].id].rcode() == dns.rcode.NXDOMAIN
         writer.write(frame(queries[0]))
         assert (await answer(reader)).id == queries[0].id
+
+
+async def test_one_connection_waits_for_so_many_answers_and_is_then_read_from_no_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(tcp_module, "MAX_AWAITED", 10)
+    async with serving(knows(), WEB) as it:
+        it.behind.gate.clear()
+        reader, writer = await it.connect()
+        queries = [dns.message.make_query(f"n{number}.example.com.", "A") for number in range(35)]
+        for number, query in enumerate(queries):
+            query.id = number
+        writer.write(b"".join(map(frame, queries)))
+        writer.write_eof()
+        await until(lambda: len(it.behind.asked) == 10)
+        assert (await it.ask("web.d.test.")).answer
+        assert it.world.counters.queries_tcp == 10
+        it.behind.gate.set()
+        assert {(await answer(reader)).id for _ in queries} == set(range(35))
+        assert await asyncio.wait_for(reader.read(1), 20) == b""
 
 
 async def test_a_half_closed_client_gets_its_forwarded_answers() -> None:
