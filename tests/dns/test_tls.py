@@ -16,6 +16,7 @@ import pytest
 
 from discovery.dns import tls
 from discovery.dns.connections import IDLE, Connections
+from discovery.dns.tcp import HIGH_WATER
 from discovery.dns.tls import TlsListener
 from discovery.tls import server_context
 from tests.dns.test_tcp import BIG, WEB, Client, Served, frame, until
@@ -105,6 +106,34 @@ async def test_large_answers_to_a_client_that_reads_late(tmp_path: Path) -> None
         client = await served.secure()
         client.writer.write(b"".join(frame("big", ident) for ident in range(40)))
         assert [await client.ident() for _ in range(40)] == list(range(40))
+
+
+async def test_a_client_that_does_not_read_delays_nobody_and_holds_a_bounded_amount(tmp_path: Path) -> None:
+    async with serving(BIG | WEB, tmp_path) as served:
+        greedy = await served.secure()
+        greedy.writer.transport.pause_reading()  # type: ignore[attr-defined]  # it is one that reads and writes
+        (connection,) = served.held
+        sending = asyncio.create_task(_send_all(greedy, frame("big") * 3000))
+        await until(lambda: connection._paused)
+        other = await served.secure()
+        for ident in range(20):
+            other.writer.write(frame(ident=ident))
+            assert await other.ident() == ident
+        assert connection._transport is not None
+        held = connection._transport.get_write_buffer_size() + len(connection._buffer)
+        assert held < 2 * HIGH_WATER + 2 * 65537 + 256 * 1024  # what TLS has read ahead
+        served.clock.advance(IDLE + 1)
+        served.sweep()
+        await until(lambda: connection not in served.held)
+        sending.cancel()
+
+
+async def _send_all(client: Client, content: bytes) -> None:
+    try:
+        client.writer.write(content)
+        await client.writer.drain()
+    except ConnectionError:
+        return
 
 
 async def test_padding_is_given_to_those_who_ask(tmp_path: Path) -> None:
