@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 # Debian packages that pip does not have, and a program of each: what the tests drive, and what `bench` adds.
-TEST_PACKAGES := dnsutils:dig knot-dnsutils:kdig dnsperf:dnsperf strace:strace etcd-server:etcd etcd-client:etcdctl
+TEST_PACKAGES := dnsutils:dig knot-dnsutils:kdig dnsperf:dnsperf strace:strace etcd-server:etcd etcd-client:etcdctl iproute2:ip
 BENCH_PACKAGES := nsd:nsd knot:knotd dnsmasq-base:dnsmasq gcc:cc libc6-dev:cc etcd-server:etcd
 
 # Installs the packages whose program is missing; without the right to, says which and stops.
@@ -18,7 +18,7 @@ elif [ -n "$$missing" ]; then \
 fi
 endef
 
-.PHONY: proto run test check bench bench-dns fuzz format clean
+.PHONY: proto run test check chaos bench bench-dns fuzz format clean
 
 run: $(VENV)/.installed          ## start a node with the embedded store, and say what to try next
 	@$(BIN)/discovery serve
@@ -40,6 +40,10 @@ bench-dns: $(VENV)/.installed-dev    ## queries per CPU second beside NSD's and 
 
 bench: bench-dns                 ## that, and durable writes per second beside etcd's
 	$(BIN)/python -m tests.bench.bench_store
+
+chaos: $(VENV)/.installed-dev    ## three nodes and three members, killed, stopped and cut off (CHAOS_SECONDS=600 CHAOS_SEED=7)
+	@$(call install,$(TEST_PACKAGES))
+	$(BIN)/python -m tests.cluster.chaos --seconds $(or $(CHAOS_SECONDS),60) $(if $(CHAOS_SEED),--seed $(CHAOS_SEED))
 
 fuzz: $(VENV)/.installed-dev     ## mutated packets for a minute (FUZZ_SECONDS=3600 for an hour)
 	$(BIN)/python -m tests.fuzz.fuzz_dns --seconds $(or $(FUZZ_SECONDS),60)

@@ -43,10 +43,17 @@ def binary() -> str:
 
 
 class EtcdMember:
-    """One member. `flags`: as on etcd's command line, the same at every start."""
+    """One member. `flags`: as on etcd's command line, the same at every start; `under`: a program to start it with."""
 
     def __init__(
-        self, name: str, directory: Path, client: str, peer: str, metrics: str, flags: Sequence[str]
+        self,
+        name: str,
+        directory: Path,
+        client: str,
+        peer: str,
+        metrics: str,
+        flags: Sequence[str],
+        under: Sequence[str] = (),
     ) -> None:
         self.name = name
         self.client = client
@@ -55,6 +62,7 @@ class EtcdMember:
         self.data = directory / name
         self.log = directory / f"{name}.log"
         self.flags = list(flags)
+        self.under = list(under)
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -68,7 +76,7 @@ class EtcdMember:
 
     def start(self, *flags: str) -> None:
         assert self._process is None
-        command = [binary(), "--name", self.name, "--data-dir", str(self.data)]
+        command = [*self.under, binary(), "--name", self.name, "--data-dir", str(self.data)]
         command += ["--listen-client-urls", self.client, "--advertise-client-urls", self.client]
         command += ["--listen-peer-urls", self.peer, "--initial-advertise-peer-urls", self.peer]
         command += ["--listen-metrics-urls", self.metrics, "--logger", "zap"]
