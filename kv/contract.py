@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from enum import Enum
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import msgspec
 
@@ -210,6 +210,15 @@ class Member(msgspec.Struct, frozen=True):
     error: str = ""
 
 
+class Seat(msgspec.Struct, frozen=True):
+    """A member's place in the cluster. `id` in hex; `name` is empty before it has run; a `learner` does not vote."""
+
+    id: str
+    name: str
+    peer: str
+    learner: bool
+
+
 class Status(msgspec.Struct, frozen=True):
     """`compact_revision` 0: the engine does not tell. `size` and `size_in_use` in bytes on disk; `errors` are sentences
     for an operator about what keeps the store from its work, empty when healthy.
@@ -328,3 +337,25 @@ class Store(Protocol):
 
     async def members(self) -> Sequence[Member]:
         """The members of the cluster, each asked now; none where the store is no cluster."""
+
+
+@runtime_checkable
+class ClusterStore(Protocol):
+    """What a store that is a cluster can be asked to change about itself, beside what `Store` has.
+
+    Every change is made once; it raises Conflict, in one sentence, when the cluster does not allow it now, NotFound for
+    a member that there is not, and Unavailable(maybe_applied) when the answer did not come.
+    """
+
+    async def add_member(self, peer: str) -> Sequence[Seat]:
+        """A seat for a learner at that peer URL. All there are now, the new one first. Raises InvalidField."""
+
+    async def remove_member(self, name_or_id: str) -> Sequence[Seat]:
+        """All there were, the removed one first."""
+
+    async def promote_member(self, name_or_id: str) -> Sequence[Seat]:
+        """A learner votes from now on. All there are, it first."""
+
+    async def give_room(self) -> tuple[Sequence[str], Sequence[str]]:
+        """Drops all history, gives free space back to the disks, and takes the alarm of a full quota back. A sentence
+        for each thing done, and for each that could not be."""

@@ -29,11 +29,13 @@ from discovery.kv.contract import (
     Put,
     Range,
     RangeResult,
+    Seat,
     Status,
     TxnResult,
     Unavailable,
     WatchBatch,
 )
+from discovery.kv.etcd_admin import give_room
 from discovery.kv.etcd_codec import Codec, start_of
 from discovery.kv.etcd_endpoints import (
     COMPACT,
@@ -51,6 +53,7 @@ from discovery.kv.etcd_history import History
 from discovery.kv.etcd_keepalive import KeepAlives
 from discovery.kv.etcd_members import alarms, ask_members, member_urls
 from discovery.kv.etcd_pages import read_range
+from discovery.kv.etcd_seats import give_seat, let_vote, take_seat
 from discovery.kv.etcd_snapshot import write_snapshot
 from discovery.kv.etcd_watch import Ended, EtcdWatch
 from discovery.kv.requests import check_key, check_lease_id, check_range, check_ttl, check_txn
@@ -269,6 +272,24 @@ class EtcdStore:
     async def members(self) -> Sequence[Member]:
         await self._ready()
         return await ask_members(self._endpoints)
+
+    # ---------------------------------------------------------------- the cluster itself (ClusterStore)
+
+    async def add_member(self, peer: str) -> Sequence[Seat]:
+        await self._ready()
+        return await give_seat(self._endpoints, peer)
+
+    async def remove_member(self, name_or_id: str) -> Sequence[Seat]:
+        await self._ready()
+        return await take_seat(self._endpoints, name_or_id)
+
+    async def promote_member(self, name_or_id: str) -> Sequence[Seat]:
+        await self._ready()
+        return await let_vote(self._endpoints, name_or_id)
+
+    async def give_room(self) -> tuple[Sequence[str], Sequence[str]]:
+        await self._ready()
+        return await give_room(self._endpoints)
 
     # ---------------------------------------------------------------- inside
 

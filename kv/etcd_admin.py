@@ -1,16 +1,17 @@
 """What changes an etcd cluster itself: members in and out, and its disk.
 
 Owns these calls, and the order in which a full disk is mended. It judges nothing: etcd refuses what would cost the
-quorum (strict reconfiguration). Every change is made once and never repeated: who is not answered looks at the list.
+quorum (strict reconfiguration); `etcd_seats` says so in an operator's words. Every change is made once and never
+repeated: who is not answered looks at the list.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from discovery.errors import NotFound
+from discovery.errors import NotFound, StoreError
 from discovery.kv import etcd_wire_pb2 as wire
-from discovery.kv.contract import Compacted
+from discovery.kv.contract import Compacted, Unavailable
 from discovery.kv.etcd_endpoints import (
     ALARM,
     COMPACT,
@@ -20,11 +21,17 @@ from discovery.kv.etcd_endpoints import (
     MEMBER_REMOVE,
     MEMBERS,
     RANGE,
+    A,
     Endpoints,
+    Method,
+    Q,
     Refused,
 )
+from discovery.kv.etcd_members import ask_members
 
-DEFRAGMENT_LIMIT = 120.0  # seconds for one member, which answers nothing else meanwhile
+LONG_LIMIT = (
+    120.0  # seconds for a compaction, and for one member's defragmentation, which answers nothing meanwhile
+)
 
 
 async def add_learner(endpoints: Endpoints, peer: str) -> tuple[wire.Member, Sequence[wire.Member]]:
@@ -40,9 +47,8 @@ async def list_members(endpoints: Endpoints) -> Sequence[wire.Member]:
     return list((await endpoints.call(MEMBERS, request, repeatable=True)).members)
 
 
-async def find_member(endpoints: Endpoints, name_or_id: str) -> wire.Member:
-    """By name, or by id in hex. Raises NotFound, and what a call raises."""
-    members = await list_members(endpoints)
+def find_member(members: Sequence[wire.Member], name_or_id: str) -> wire.Member:
+    """By name, or by id in hex. Raises NotFound."""
     for member in members:
         if name_or_id in (member.name, f"{member.ID:x}"):
             return member
@@ -60,36 +66,55 @@ async def promote_member(endpoints: Endpoints, member: wire.Member) -> None:
     await endpoints.call(MEMBER_PROMOTE, wire.MemberPromoteRequest(ID=member.ID), repeatable=False)
 
 
-async def give_room(endpoints: Endpoints) -> Sequence[str]:
-    """Compacts all history, defragments every member in turn and takes the alarm back; a line for each thing done.
+async def give_room(endpoints: Endpoints) -> tuple[Sequence[str], Sequence[str]]:
+    """Compacts all history, defragments every member in turn, the leader last, and takes the alarm back.
 
-    A member that can't be reached is left out, and named. Raises what a call raises.
+    A line for each thing done, and for each not done: a member that can't be reached is left out, and its alarm stays.
+    Raises what a call raises.
     """
-    done = []
+    done, undone = [], []
     revision = (await endpoints.call(RANGE, wire.RangeRequest(key=b"\0"), repeatable=True)).header.revision
     try:
-        await endpoints.call(
-            COMPACT, wire.CompactionRequest(revision=revision, physical=True), repeatable=False
+        await _long(
+            endpoints, endpoints.urls[0], COMPACT, wire.CompactionRequest(revision=revision, physical=True)
         )
-        done.append(f"history below revision {revision} is dropped")
+        done.append("all history is dropped")
     except Compacted:
         done.append("there is no history to drop")
-    for url in list(endpoints.urls):
+    members = await ask_members(endpoints)
+    left_out = set()
+    for member in sorted(members, key=lambda each: each.role == "leader"):
+        name = member.name or member.id
         try:
-            await endpoints.once(
-                endpoints.at(url), DEFRAGMENT, wire.DefragmentRequest(), seconds=DEFRAGMENT_LIMIT
+            if member.round_trip is None:
+                raise Unavailable(member.error)
+            await _long(endpoints, member.url, DEFRAGMENT, wire.DefragmentRequest())
+            done.append(f"{name}: defragmented")
+        except StoreError as error:
+            left_out.add(member.id)
+            undone.append(f"{name}: not defragmented: {error.detail}")
+    asked = wire.AlarmRequest(action=wire.AlarmRequest.GET)
+    for alarm in (await endpoints.call(ALARM, asked, repeatable=True)).alarms:
+        if alarm.alarm != wire.NOSPACE:
+            continue
+        name = next(
+            (each.name for each in members if each.id == f"{alarm.memberID:x}"), f"{alarm.memberID:x}"
+        )
+        if f"{alarm.memberID:x}" in left_out:
+            undone.append(
+                f"{name}: its alarm stays, and no member takes writes: start it and ask again, or remove it"
             )
-            done.append(f"{url}: defragmented")
-        except Refused as refused:
-            done.append(f"{url}: not defragmented: {refused.verdict.error.detail}")
-    raised = (
-        await endpoints.call(ALARM, wire.AlarmRequest(action=wire.AlarmRequest.GET), repeatable=True)
-    ).alarms
-    for alarm in raised:
-        if alarm.alarm == wire.NOSPACE:
-            request = wire.AlarmRequest(
-                action=wire.AlarmRequest.DEACTIVATE, memberID=alarm.memberID, alarm=alarm.alarm
-            )
-            await endpoints.call(ALARM, request, repeatable=True)
-            done.append(f"member {alarm.memberID:x}: its alarm is taken back")
-    return done
+            continue
+        request = wire.AlarmRequest(
+            action=wire.AlarmRequest.DEACTIVATE, memberID=alarm.memberID, alarm=alarm.alarm
+        )
+        await endpoints.call(ALARM, request, repeatable=True)
+        done.append(f"{name}: its alarm is taken back")
+    return done, undone
+
+
+async def _long(endpoints: Endpoints, url: str, method: Method[Q, A], request: Q) -> None:
+    try:
+        await endpoints.once(endpoints.at(url), method, request, seconds=LONG_LIMIT)
+    except Refused as refused:
+        raise refused.verdict.error from None

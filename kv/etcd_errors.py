@@ -42,9 +42,9 @@ _NOT_APPLIED = (
     "etcdserver: no leader",
     "etcdserver: not leader",
     "etcdserver: too many requests",
-    "etcdserver: unhealthy cluster",
     "etcdserver: rpc not supported for learner",
 )
+_UNHEALTHY = "etcdserver: unhealthy cluster"
 _UNTRUSTED = "certificate_verify_failed"
 _TLS = ("handshake failed", "tsi_")  # as grpc words what went wrong with TLS
 _LOGIN = (
@@ -81,9 +81,7 @@ def judge(code: str, message: str, endpoint: str) -> Verdict:
         return Verdict(LeaseExists("a lease with that id exists: choose another id"))
     if "database space exceeded" in said:
         return Verdict(
-            NoSpace(
-                f"etcd at {endpoint} has used its quota: compact and defragment it, then `etcdctl alarm disarm`"
-            )
+            NoSpace(f"etcd at {endpoint} has used its quota: `discovery cluster defrag` gives room")
         )
     if "etcdserver: corrupt" in said or code == "DATA_LOSS":
         return Verdict(Corrupt(f"etcd at {endpoint} found its data damaged: {message}"))
@@ -95,6 +93,8 @@ def judge(code: str, message: str, endpoint: str) -> Verdict:
         )
     if "larger than max" in said:
         return Verdict(TooLarge(f"etcd at {endpoint}: {message}"))
+    if "re-configuration failed" in said:  # which comes as UNKNOWN
+        return Verdict(InvalidRequest(f"etcd refused the call: {message}"))
     if code in ("INVALID_ARGUMENT", "OUT_OF_RANGE", "FAILED_PRECONDITION", "NOT_FOUND", "UNIMPLEMENTED"):
         return Verdict(InvalidRequest(f"etcd refused the call: {message}"))
     if _UNTRUSTED in said:
@@ -104,6 +104,8 @@ def judge(code: str, message: str, endpoint: str) -> Verdict:
         return Verdict(Unavailable(f"etcd at {endpoint}: {advice} ({message})"), elsewhere=True)
     if any(each in said for each in _TLS):
         message = f"no TLS connection, check store.etcd.cert and key ({message})"
+    if _UNHEALTHY in said:  # of a change of members: it is the cluster's answer, not this member's
+        return Verdict(Unavailable(f"etcd at {endpoint}: {message}"))
     maybe = not any(each in said for each in _NOT_APPLIED)
     words = "did not answer in time" if code == "DEADLINE_EXCEEDED" else message or code.lower()
     return Verdict(Unavailable(f"etcd at {endpoint}: {words}", maybe_applied=maybe), elsewhere=True)

@@ -14,8 +14,8 @@ from discovery.kv.contract import Member
 from discovery.kv.etcd_endpoints import ALARM, MEMBERS, STATUS, Endpoints, Refused
 
 _ALARMS = {
-    wire.NOSPACE: "the quota is used up, writes are refused: compact, defragment, then `etcdctl alarm disarm`",
-    wire.CORRUPT: "its data is damaged: remove the member and add it anew",
+    wire.NOSPACE: "the quota is used up, writes are refused: `discovery cluster defrag` gives room",
+    wire.CORRUPT: "its data is damaged: `discovery cluster remove` it, move its folder away, and let it join",
 }
 
 

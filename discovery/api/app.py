@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from discovery.api import bodies, cluster, leases, lookup, operator, services, store, v2keys
+from discovery.api import bodies, cluster, leases, lookup, members, operator, services, store, v2keys
 from discovery.api.connection import MAX_HEADER, MAX_LINE, Runner
 from discovery.api.parts import PARTS, ApiParts
 from discovery.api.problems import Handler, count, problems
@@ -32,6 +32,7 @@ def make_app(parts: ApiParts) -> web.Application:
             *operator.routes(),
             *store.routes(),
             *cluster.routes(),
+            *members.routes(),
         ]
     )
     return app

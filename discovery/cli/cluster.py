@@ -8,18 +8,21 @@ from __future__ import annotations
 import click
 
 from discovery.cli.certs import certs
+from discovery.cli.members import add, defrag, promote, remove, snapshot, status
 from discovery.cli.options import config_options
 
 
 @click.group()
 @config_options
 def cluster() -> None:
-    """Run the cluster of engine managed-etcd.
+    """Look after the nodes, and the members of their managed etcd.
 
     \b
     Example:
+      discovery cluster status
       discovery cluster certs ./certs --node n1=10.0.0.1 --node n2=10.0.0.2 --node n3=10.0.0.3
     """
 
 
-cluster.add_command(certs)
+for _command in (status, add, remove, promote, defrag, snapshot, certs):
+    cluster.add_command(_command)

@@ -7,19 +7,19 @@ others work on a data directory that no node uses, and say so when one does. Lon
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 import click
 
 from discovery.cli.options import DEFAULT_NODE, config_loader, config_options, json_option, node_options
 from discovery.cli.output import print_json, print_table, say
 from discovery.cli.progress import Show, progress
-from discovery.errors import ConfigError, Conflict, InvalidField
+from discovery.cli.snapshots import new_file, save_snapshot
+from discovery.errors import ConfigError, InvalidField
 
 if TYPE_CHECKING:
     from discovery.kv.embedded import EmbeddedStore
@@ -72,20 +72,7 @@ def snapshot(file: Path, node_url: str, token: str | None) -> None:
     Example:
       discovery store snapshot backup-$(date +%F).db
     """
-    from discovery.cli.remote import Node
-
-    async def fetch(show: Show) -> int:
-        async with Node(node_url, token) as node:
-            with _new_file(file) as out:
-                return await node.download(
-                    "POST",
-                    ("v1", "store", "snapshot"),
-                    out,
-                    lambda done, total: show("receiving", done, total),
-                )
-
-    with progress(size=True) as show:
-        revision = asyncio.run(fetch(show))
+    revision = save_snapshot(file, node_url, token)
     say(f"{file}: snapshot of revision {revision}, {file.stat().st_size} bytes")
 
 
@@ -202,7 +189,7 @@ def export(file: Path, path: Path | None) -> None:
 
     async def write(opened: EmbeddedStore, show: Show) -> int:
         leases = opened.lease_ids()
-        with _new_file(file) if str(file) != "-" else nullcontext(sys.stdout.buffer) as out:
+        with new_file(file) if str(file) != "-" else nullcontext(sys.stdout.buffer) as out:
             lines = 0
             async for line in export_lines(opened, leases):
                 out.write(line + b"\n")
@@ -300,24 +287,3 @@ def _with_store(directory: Path, work: Callable[[EmbeddedStore, Show], Awaitable
             pass  # an export makes no store where there is none
     with progress() as show:
         return asyncio.run(run(show))
-
-
-@contextmanager
-def _new_file(file: Path) -> Iterator[BinaryIO]:
-    """A file beside `file` that takes its name when all is written and synced. Raises Conflict, InvalidField."""
-    if file.exists():
-        raise Conflict(f"{file} exists already, and is not overwritten: choose another name")
-    partial = file.with_name(file.name + ".partial")
-    try:
-        try:
-            with os.fdopen(
-                os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb"
-            ) as out:
-                yield out
-                out.flush()
-                os.fsync(out.fileno())
-            partial.replace(file)
-        finally:
-            partial.unlink(missing_ok=True)
-    except OSError as error:
-        raise InvalidField(f"{file} cannot be written: {error.strerror}") from None

@@ -64,7 +64,6 @@ def test_each_refusal_is_one_of_the_contract_s_errors(
         "etcdserver: no leader",
         "etcdserver: not leader",
         "etcdserver: too many requests",
-        "etcdserver: unhealthy cluster",
         "etcdserver: rpc not supported for learner",
     ],
 )
@@ -72,6 +71,12 @@ def test_what_never_reached_the_log_was_not_applied_and_goes_elsewhere(message: 
     verdict = judge("UNAVAILABLE", message, URL)
     assert isinstance(verdict.error, Unavailable)
     assert (verdict.error.maybe_applied, verdict.elsewhere) == (False, True)
+
+
+def test_a_change_of_members_that_the_cluster_refuses_is_asked_of_no_other_member() -> None:
+    verdict = judge("UNAVAILABLE", "etcdserver: unhealthy cluster", URL)
+    assert isinstance(verdict.error, Unavailable)
+    assert (verdict.error.maybe_applied, verdict.elsewhere) == (False, False)
 
 
 @pytest.mark.parametrize(
@@ -105,7 +110,7 @@ def test_a_token_that_ended_wants_a_login_not_another_member(message: str) -> No
 def test_each_refusal_says_where_and_what_to_do_in_one_line() -> None:
     for code, message, advice in (
         ("PERMISSION_DENIED", "etcdserver: permission denied", "/discovery/"),
-        ("RESOURCE_EXHAUSTED", "etcdserver: mvcc: database space exceeded", "disarm"),
+        ("RESOURCE_EXHAUSTED", "etcdserver: mvcc: database space exceeded", "cluster defrag"),
     ):
         detail = judge(code, message, URL).error.detail
         assert URL in detail

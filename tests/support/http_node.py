@@ -24,7 +24,8 @@ def problem(status: int, detail: str, field: str | None = None) -> web.Response:
 
 
 class HttpNode:
-    """For `with`. `calls` are `(method, path)` as they came; `refusals` answer the next calls of a method.
+    """For `with`. `calls` are `(method, path)` as they came; `refusals` answer the next calls of a method, `answers`
+    those of a method and path.
 
     Calls that come while `hangs` are noted, and never answered.
     """
@@ -34,6 +35,7 @@ class HttpNode:
         self.instances: dict[tuple[str, str], dict[str, Any]] = {}
         self.calls: list[tuple[str, str]] = []
         self.headers: list[dict[str, str]] = []
+        self.answers: dict[tuple[str, str], object] = {}
         self.refusals: list[tuple[str, web.Response]] = []
         self.hangs = False
         self.port = 0
@@ -114,7 +116,8 @@ class HttpNode:
                     response: web.StreamResponse = refusal
                     break
             else:
-                response = await handler(request)
+                held = self.answers.get((request.method, request.path))
+                response = await handler(request) if held is None else web.json_response(held)
             self.calls.append((request.method, request.raw_path))
             self._changed.notify_all()
             return response
