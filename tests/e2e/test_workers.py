@@ -12,6 +12,7 @@ import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import dns.edns
@@ -44,8 +45,19 @@ def metrics(node: RunningNode) -> dict[str, float]:
     return {name: float(value) for name, value in re.findall(r"^(discovery_\S+) (\S+)$", text, re.M)}
 
 
-def all_serve(node: RunningNode, count: int = 2) -> bool:
-    return metrics(node)["discovery_dns_workers"] == count
+def all_serve(node: RunningNode) -> bool:
+    return metrics(node)["discovery_dns_workers"] == 2
+
+
+def kill(node: RunningNode, number: int) -> int:
+    """Kills one of two workers; its process id."""
+    pid = workers(node)[number]
+    os.kill(pid, signal.SIGKILL)
+    return pid
+
+
+def is_replaced(node: RunningNode, pid: int) -> bool:
+    return pid not in workers(node) and all_serve(node)
 
 
 def test_every_worker_has_what_was_acknowledged(tmp_path: Path) -> None:
@@ -92,9 +104,9 @@ def test_all_say_the_same_of_time_and_of_serials(tmp_path: Path) -> None:
         assert node.call("PUT", INSTANCE, {"host": "10.0.0.1", "lease_ttl": 1})[0] == 201
         assert node.call("PUT", "/v1/services/db.prod/i1", {"host": "10.0.0.2", "lease_ttl": 2})[0] == 201
         wait_for(lambda: not node.answers(NAME, "A"), 10, "the first is gone")
-        os.kill(workers(node)[0], signal.SIGKILL)
+        killed = kill(node, 0)
         wait_for(lambda: not node.answers("db.prod." + ZONE, "A"), 10, "the second is gone")
-        wait_for(lambda: all_serve(node), 10, "both serve")
+        wait_for(lambda: is_replaced(node, killed), 10, "both serve")
         for name in (NAME, "db.prod." + ZONE):
             replies = [node.ask(name, "A") for _ in range(PORTS)]
             assert {(reply.rcode(), len(reply.authority)) for reply in replies} == {(dns.rcode.NOERROR, 1)}
@@ -110,13 +122,13 @@ def test_cookies_of_all_workers_are_one(tmp_path: Path) -> None:
         return b"".join(option.to_wire() or b"" for option in reply.options)
 
     with running_node(tmp_path / "store", [TWO]) as node:
-        os.kill(workers(node)[0], signal.SIGKILL)  # the next one knows the secrets from its beginning
-        wait_for(lambda: all_serve(node), 10, "both serve")
+        killed = kill(node, 0)  # the next one knows the secrets from its beginning
+        wait_for(lambda: is_replaced(node, killed), 10, "both serve")
         made = [cookie() for _ in range(4 * PORTS)]
-        seconds = {
-            each[:16] for each in made
-        }  # with the client's part and the time, which the rest follows from
-        assert len(seconds) == len(set(made))
+        assert {len(each) for each in made} == {24}
+        assert len({each[:16] for each in made}) == len(
+            set(made)
+        )  # all else follows from the client and the time
 
 
 class Load(threading.Thread):
@@ -173,11 +185,11 @@ def test_workers_killed_under_load_are_replaced_and_nothing_wrong_is_answered(tm
         with load(node) as running:
             counted = 0.0
             for number in range(kills):
-                os.kill(workers(node)[number % 2], signal.SIGKILL)
+                killed = kill(node, number % 2)
                 assert node.call("PUT", f"/v1/services/db.prod/i{number}", {"host": "10.0.0.9"})[0] == 201
                 replies = [node.answers(f"i{number}.db.prod.{ZONE}", "A") for _ in range(PORTS)]
                 assert replies == [["10.0.0.9"]] * PORTS
-                wait_for(lambda: all_serve(node), 10, "two workers serve again")
+                wait_for(partial(is_replaced, node, killed), 10, "two workers serve again")
                 now = metrics(node)['discovery_dns_queries_total{transport="udp"}']
                 assert now > counted  # never back, whoever counted
                 counted = now
@@ -212,7 +224,7 @@ def test_a_stopped_worker_delays_nobody_for_long_and_is_replaced(tmp_path: Path)
             assert time.monotonic() - begin < 5
             replies = [node.answers(f"i1.db.prod.{ZONE}", "A") for _ in range(PORTS)]
             assert replies == [["10.0.0.9"]] * PORTS
-            wait_for(lambda: all_serve(node) and stopped not in workers(node), 10, "it is replaced")
+            wait_for(lambda: is_replaced(node, stopped), 10, "it is replaced")
 
 
 def test_the_workers_end_with_the_main_process_however_it_ends(tmp_path: Path) -> None:
@@ -280,8 +292,8 @@ def test_a_reload_reaches_the_workers(tmp_path: Path) -> None:
         wait_for(lambda: log.read_text().count(f"qname={NAME}") == PORTS, 5, "a line for each question")
         file.write_text("log: {queries: false}\nstale_after: 7\n")
         assert node.call("POST", "/v1/config/reload") == (200, {"restart_needed": ["stale_after"]})
-        os.kill(workers(node)[0], signal.SIGKILL)  # the next one has the new configuration, too
-        wait_for(lambda: all_serve(node), 10, "both serve")
+        killed = kill(node, 0)  # the next one has the new configuration, too
+        wait_for(lambda: is_replaced(node, killed), 10, "both serve")
         for _ in range(PORTS):
             node.ask("other." + ZONE, "A")
         file.write_text("log: {queries: true}\n")
