@@ -14,8 +14,7 @@ from typing import TypeVar
 import msgspec
 
 from discovery import __version__, names
-from discovery.config import Config, parse_address
-from discovery.config_rules import networks, parse_server
+from discovery.config_rules import networks, parse_address, parse_server
 from discovery.dns.admission import Limits
 from discovery.dns.counters import DnsCounters
 from discovery.dns.forward import Routes
@@ -26,6 +25,7 @@ from discovery.dns.synthesis import Settings
 from discovery.dns.upstream import Server
 from discovery.dns.zone import Zone, Zones
 from discovery.names import Path
+from discovery.settings import Config
 from discovery.view import View
 
 

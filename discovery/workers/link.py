@@ -20,6 +20,10 @@ import msgspec
 from discovery.workers import messages
 from discovery.workers.messages import Ack, Kept
 
+ROOM = (
+    1 << 20
+)  # bytes unsent beyond which there is no room: some messages of a load, so that both ends are at work
+
 log = logging.getLogger(__name__)
 
 
@@ -74,6 +78,7 @@ class Link(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
+        self._transport.set_write_buffer_limits(high=ROOM)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.give_up()

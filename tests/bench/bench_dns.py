@@ -264,8 +264,8 @@ def churn(bench: Bench) -> None:
 
 
 @contextmanager
-def changing(running: RunningNode) -> Iterator[Callable[[], int]]:
-    """Changes the port of one instance after the other, CHANGES a second, over kept HTTP connections."""
+def changing(running: RunningNode, rate: float = CHANGES) -> Iterator[Callable[[], int]]:
+    """Changes the port of one instance after the other, `rate` a second, over kept HTTP connections."""
     stop = threading.Event()
     done = [0]
 
@@ -283,7 +283,7 @@ def changing(running: RunningNode) -> Iterator[Callable[[], int]]:
             await reader.readexactly(int(re.findall(rb"Content-Length: (\d+)", answer)[0]))
             done[0] += 1
             sent += 1
-            await asyncio.sleep(max(0.0, begin + sent * workers / CHANGES - time.monotonic()))
+            await asyncio.sleep(max(0.0, begin + sent * workers / rate - time.monotonic()))
         writer.close()
 
     async def work() -> None:
@@ -403,14 +403,17 @@ def write_results(rows: Sequence[tuple[str, str, str, str]]) -> None:
 
 
 def main(arguments: Sequence[str] = tuple(sys.argv[1:])) -> None:
-    unknown = set(arguments) - set(SCENARIOS)
+    from tests.bench import bench_workers  # which is made of what stands here
+
+    scenarios = SCENARIOS | bench_workers.SCENARIOS
+    unknown = set(arguments) - set(scenarios)
     if unknown:
-        sys.exit(f"{', '.join(sorted(unknown))}: no such scenario; there are {', '.join(SCENARIOS)}")
+        sys.exit(f"{', '.join(sorted(unknown))}: no such scenario; there are {', '.join(scenarios)}")
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
         bench = Bench(Path(name), stack)
-        for scenario in arguments or SCENARIOS:
+        for scenario in arguments or scenarios:
             print(f"{scenario}:", flush=True)
-            SCENARIOS[scenario](bench)
+            scenarios[scenario](bench)
         if not arguments:
             write_results(bench.rows)
 

@@ -28,11 +28,11 @@ class Counted(NamedTuple):
 
 
 class Sender:
-    """`core`: where it runs, apart from the server."""
+    """`core`: where it runs, apart from the server; None: wherever there is room."""
 
-    def __init__(self, directory: Path, core: int) -> None:
+    def __init__(self, directory: Path, core: int | None) -> None:
         self._program = directory / "sender"
-        self._core = core
+        self._cores = os.sched_getaffinity(0) if core is None else {core}
         try:
             command = ["cc", "-O2", "-Wall", "-Wextra", "-Werror", "-o", str(self._program), str(SOURCE)]
             subprocess.run(command, check=True)
@@ -48,7 +48,7 @@ class Sender:
             command,
             stdout=subprocess.PIPE,
             check=True,
-            preexec_fn=lambda: os.sched_setaffinity(0, {self._core}),
+            preexec_fn=lambda: os.sched_setaffinity(0, self._cores),
         )
         return Counted(**json.loads(done.stdout))
 
