@@ -144,7 +144,8 @@ class EtcdCluster:
         peers = {f"m{number}": f"http://127.0.0.1:{next(ports)}" for number in range(count)}
         directory.mkdir(parents=True, exist_ok=True)
         initial = ",".join(f"{name}={peer}" for name, peer in peers.items())
-        shared = ["--initial-cluster", initial, "--initial-cluster-token", directory.name, *flags]
+        self._identity = ["--initial-cluster", initial, "--initial-cluster-token", directory.name]
+        shared = [*self._identity, *flags]
         self.ctl_flags: list[str] = []
         self.members = []
         for name, peer in peers.items():
@@ -181,16 +182,16 @@ class EtcdCluster:
         member.start("--initial-cluster-token", directory.name)
         member.until_healthy()
 
-    def restore(self, snapshot: Path, directory: Path) -> None:
-        """The one member goes on from a snapshot: the same cluster by its id, its revisions and terms from then."""
+    def restore(self, snapshot: Path, directory: Path, *, start: bool = True) -> None:
+        """The one member goes on from a snapshot: the same cluster by its id, its revision of then, its terms anew."""
         (member,) = self.members
         member.kill()
         member.data = directory
-        names = ["--name", member.name, "--initial-advertise-peer-urls", member.peer]
-        cluster = [flag for flag in member.flags if not flag.startswith("--auth")]
-        self.ctl("snapshot", "restore", str(snapshot), "--data-dir", str(directory), *names, *cluster[:4])
-        member.start()
-        member.until_healthy()
+        flags = ["--name", member.name, "--initial-advertise-peer-urls", member.peer, *self._identity]
+        self.ctl("snapshot", "restore", str(snapshot), "--data-dir", str(directory), *flags)
+        if start:
+            member.start()
+            member.until_healthy()
 
     def close(self) -> None:
         for member in self.members:
