@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +35,7 @@ CALL_LIMIT = 1.5  # seconds; a write forwarded to a dead leader would hang until
 LIMIT = 3.0  # seconds for a call on one member after the other
 MAX_ANSWER = 64 << 20  # bytes; a page of 50,000 keys is over gRPC's 4 MiB
 MAX_BACK_OFF_MS = 2000
+TELL_EVERY = 30.0  # seconds between two lines in the log about another member in use
 
 _OPTIONS: list[tuple[str, int]] = [
     ("grpc.max_receive_message_length", MAX_ANSWER),
@@ -159,6 +161,7 @@ class Endpoints:
         self._token = ""
         self._login = asyncio.Lock()
         self._closed = False
+        self._told_at = float("-inf")
         self.moves = 0  # how often another member was taken into use
 
     # ---------------------------------------------------------------- which member
@@ -187,7 +190,11 @@ class Endpoints:
             return
         self._order.append(self._order.pop(0))
         self.moves += 1
-        log.info("etcd: from %s to %s: %s", endpoint.url, self._order[0], why)
+        now = time.monotonic()
+        is_news = now - self._told_at > TELL_EVERY  # without a quorum every call moves on
+        self._told_at = now if is_news else self._told_at
+        level = logging.INFO if is_news else logging.DEBUG
+        log.log(level, "etcd: from %s to %s: %s", endpoint.url, self._order[0], why)
 
     def follow(self, advertised: Iterable[str]) -> None:
         """Takes over the members' own client URLs, beside those of the configuration.
@@ -226,11 +233,12 @@ class Endpoints:
         loop = asyncio.get_running_loop()
         end = loop.time() + LIMIT
         failed: Verdict | None = None
+        tried: set[str] = set()  # here: another call may have moved on meanwhile
         for _ in range(max(2, len(self._order))):
             left = end - loop.time()
             if failed is not None and left <= 0:
                 break
-            endpoint = self.current
+            endpoint = self.at(next((url for url in self._order if url not in tried), self._order[0]))
             failed = await self._login_if_needed(endpoint)
             token = self._token
             if failed is None:
@@ -245,6 +253,7 @@ class Endpoints:
                 continue
             if not failed.elsewhere:
                 raise failed.error
+            tried.add(endpoint.url)
             self.leave(endpoint, failed.error)
             if not repeatable and isinstance(failed.error, Unavailable) and failed.error.maybe_applied:
                 break

@@ -28,7 +28,7 @@ async def member_urls(endpoints: Endpoints) -> Sequence[str]:
 async def alarms(endpoints: Endpoints) -> Sequence[str]:
     """What the cluster raises alarm about, as sentences. Raises what a call raises."""
     request = wire.AlarmRequest(action=wire.AlarmRequest.GET)
-    raised = (await endpoints.call(ALARM, request, repeatable=True, leader=False)).alarms
+    raised = (await endpoints.call(ALARM, request, repeatable=True)).alarms
     return [f"member {each.memberID:x}: {_ALARMS[each.alarm]}" for each in raised if each.alarm in _ALARMS]
 
 

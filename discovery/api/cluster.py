@@ -7,6 +7,7 @@ node lives.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import Literal
 
@@ -17,7 +18,7 @@ from discovery.api import bodies
 from discovery.api.answers import reply
 from discovery.api.parts import PARTS, ApiParts
 from discovery.errors import StoreError
-from discovery.kv.contract import Member
+from discovery.kv.contract import Member, Status
 from discovery.links import Link, complaint_of
 from discovery.nodes import NodeRecord
 
@@ -84,17 +85,26 @@ async def get(request: web.Request) -> web.Response:
     parts = request.app[PARTS]
     bodies.query(request)
     errors: list[str] = []
-    members: Sequence[Member] = ()
+    found: Sequence[Member] = ()
     reachable = not parts.feed.lost
-    try:
-        errors += (await parts.store.status()).errors
-        members = await parts.store.members()
-    except StoreError as error:
-        errors.append(error.detail)
-        reachable = False
+    # Each on its own: without a quorum the members are still there to be asked, one by one.
+    status, members = await asyncio.gather(
+        parts.store.status(), parts.store.members(), return_exceptions=True
+    )
+    for answer in (status, members):
+        if isinstance(answer, StoreError):
+            reachable = False
+            if answer.detail not in errors:
+                errors.append(answer.detail)
+        elif isinstance(answer, BaseException):
+            raise answer
+        elif isinstance(answer, Status):
+            errors += answer.errors
+        else:
+            found = answer
     if parts.feed.lost:
         errors.append(f"out of reach for {parts.feed.stale_seconds:.1f} s: {parts.feed.trouble}")
-    store = StoreSide(parts.config.store.engine, reachable, errors, [_member(each) for each in members])
+    store = StoreSide(parts.config.store.engine, reachable, errors, [_member(each) for each in found])
     return reply(request, Cluster(parts.view.revision, _nodes(parts), store))
 
 

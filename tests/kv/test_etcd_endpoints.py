@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 import time
 from collections.abc import Iterator, Sequence
@@ -17,6 +18,7 @@ from discovery.kv.contract import AuthError, Put, Unavailable
 from discovery.kv.etcd import EtcdStore
 from discovery.kv.etcd_endpoints import RANGE, Access, Endpoints
 from discovery.kv.etcd_members import member_urls
+from tests.support.api import until
 from tests.support.etcd import EtcdCluster, EtcdMember, etcd_cluster, free_ports
 from tests.support.etcd_store import eventually, opened
 from tests.support.node import wait_for
@@ -49,6 +51,18 @@ def test_a_loopback_address_of_a_member_elsewhere_is_not_followed() -> None:
         ["http://127.0.0.1:2381", "https://127.0.0.1:2382"]
     )  # for the other scheme we have no credentials
     assert here.urls == ("http://127.0.0.1:2379", "http://127.0.0.1:2381")
+
+
+async def test_moving_about_while_no_member_serves_is_told_but_now_and_then(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    endpoints = Endpoints(Access(INTERNAL))
+    with caplog.at_level(logging.INFO):
+        for _ in range(100):
+            endpoints.leave(endpoints.current, "no leader")
+    assert len(caplog.records) == 1
+    assert endpoints.moves == 100
+    await endpoints.close()
 
 
 def test_not_all_nodes_begin_with_one_member() -> None:
@@ -166,8 +180,35 @@ class TestMembersLost:
                     pass
             stale = await store.range(b"/a", stale_ok=True)
             assert stale.kvs[0].value == b"1"
+
+            async def refused() -> None:
+                with pytest.raises(Unavailable):
+                    await store.put(b"/a", b"2")
+
+            async def read() -> None:
+                assert (await store.range(b"/a", stale_ok=True)).kvs[0].value == b"1"
+
+            # Calls that are refused everywhere, and move on, lead no other past the member that answers it.
+            await asyncio.gather(*(each() for _ in range(30) for each in (refused, read)))
             others[0].start()
             await eventually(lambda: store.put(b"/a", b"3"))
+
+
+class TestOneAlive:
+    pytestmark = with_etcd
+
+    async def test_a_call_asks_each_member_whatever_others_move_to(self, tmp_path: Path) -> None:
+        dead = [f"http://127.0.0.1:{port}" for port in free_ports(2)]
+        with etcd_cluster(tmp_path / "alive") as cluster:
+            endpoints = Endpoints(Access([dead[0], *cluster.endpoints, dead[1]]))
+            endpoints._order = [dead[0], *cluster.endpoints, dead[1]]  # not shuffled
+            call = asyncio.create_task(endpoints.call(RANGE, wire.RangeRequest(key=b"/a"), repeatable=True))
+            await asyncio.sleep(0)  # it asks the first
+            for url in (dead[0], *cluster.endpoints):
+                endpoints.leave(endpoints.at(url), "another call was refused there")
+            assert endpoints.urls[0] == dead[1]
+            assert (await call).header.revision >= 1
+            await endpoints.close()
 
 
 class TestMembersAdded:
@@ -421,4 +462,4 @@ class TestTheEnd:
             assert all(isinstance(each, asyncio.CancelledError) for each in done)
             three.revive()
             await eventually(lambda: store.lease_keepalive(7))
-        assert asyncio.all_tasks() <= tasks
+        await until(lambda: asyncio.all_tasks() <= tasks)
