@@ -41,6 +41,11 @@ class History:
         """Of the present history, for comparison in this process; "" before the cluster was ever seen."""
         return f"{self._cluster:x}/{self._restores}/{self._codec.base}" if self._codec is not None else ""
 
+    @property
+    def cluster_id(self) -> str:
+        """In hex; "0" before the cluster was ever seen."""
+        return f"{self._cluster:x}"
+
     async def codec(self) -> Codec:
         """Raises Unavailable before the cluster has been seen."""
         if self._codec is None:

@@ -95,7 +95,7 @@ class EtcdMember:
             )
         await self._until_ports_are_free()
         identity = await self._identity(files)
-        self._probe = f"http://127.0.0.1:{_free_port()}"
+        self._probe = f"http://127.0.0.1:{free_port()}"
         words = flags(self._settings, identity, version, data=str(files.data), probe=self._probe)
         self._process = EtcdProcess([binary, *words])
         await self._process.start()
@@ -339,7 +339,8 @@ def _port_trouble(setting: str, url: str) -> ConfigError | None:
     return ConfigError(f"store.member.{setting}: {what}", field=f"store.member.{setting}")
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """One of loopback that nobody listens on now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -64,6 +64,21 @@ class MemberFiles:
         """The cluster has put this member out: its data is worth nothing any more."""
         self._write(REMOVED, b"")
 
+    def replace_data(self, new: Path, identity: Identity, moved: str) -> Path | None:
+        """`new`, a folder in this one, becomes the data, and `identity` whose they are.
+
+        What was there is kept as `moved`; the answer is where, None when there was none.
+        """
+        aside = self.folder / moved if self.has_data() else None
+        if aside is not None:
+            self.data.rename(aside)
+        else:
+            self.data.rmdir()
+        new.rename(self.data)
+        (self.folder / REMOVED).unlink(missing_ok=True)
+        self.write_identity(identity)
+        return aside
+
     def _write(self, name: str, content: bytes) -> None:
         partial = self.folder / f"{name}.partial"
         file = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)

@@ -191,7 +191,9 @@ def flags(
         f"--max-txn-ops={MAX_TXN_OPS}",
         f"--max-request-bytes={MAX_REQUEST}",
     ]
-    if version >= (3, 6, 0):
+    if force_new:  # it goes on alone, so there are no others to compare its data with
+        words += ["--force-new-cluster=true"]
+    elif version >= (3, 6, 0):
         words += ["--feature-gates=InitialCorruptCheck=true", "--corrupt-check-time=12h"]
     else:
         words += ["--experimental-initial-corrupt-check=true", "--experimental-corrupt-check-time=12h"]
@@ -203,6 +205,4 @@ def flags(
                 f"{auth}=true",
             ]
             words += [f"--{prefix}trusted-ca-file={settings.ca}"]
-    if force_new:
-        words += ["--force-new-cluster=true"]
     return words

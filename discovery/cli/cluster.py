@@ -10,6 +10,7 @@ import click
 from discovery.cli.certs import certs
 from discovery.cli.members import add, defrag, promote, remove, snapshot, status
 from discovery.cli.options import config_options
+from discovery.cli.recovery import recover, restore
 
 
 @click.group()
@@ -24,5 +25,5 @@ def cluster() -> None:
     """
 
 
-for _command in (status, add, remove, promote, defrag, snapshot, certs):
+for _command in (status, add, remove, promote, defrag, snapshot, restore, recover, certs):
     cluster.add_command(_command)
