@@ -38,7 +38,7 @@ class _Bucket:
     def __init__(self, left: float, now: float) -> None:
         self.left = left
         self.at = now
-        self.over = 0  # answers over the limit since one was within it
+        self.over = 0  # answers over the limit
 
 
 class RateLimit:
@@ -69,7 +69,6 @@ class RateLimit:
         bucket.at = now
         if bucket.left >= 1.0:
             bucket.left -= 1.0
-            bucket.over = 0
             return Verdict.SEND
         bucket.over += 1
         return Verdict.DROP if bucket.over % SLIP else Verdict.CUT

@@ -180,7 +180,8 @@ async def test_a_client_that_never_shakes_hands_counts_and_ends(
     async with serving(WEB, tmp_path, Connections(max_connections=2)) as served:
         silent = [await served.client() for _ in range(2)]
         await until(lambda: len(served.listener.connections) == 2)
-        assert await (await served.client()).at_end()
+        with pytest.raises((ssl.SSLError, ConnectionError)):
+            await served.secure()
         served.clock.advance(IDLE + 1)
         served.sweep()
         for client in silent:
@@ -197,6 +198,18 @@ async def test_a_client_that_goes_during_the_handshake_leaves_nothing(tmp_path: 
             gone.writer.write(b"\x16\x03\x01")
             gone.writer.transport.abort()
         await until(lambda: not len(served.listener.connections))
+
+
+async def test_a_client_that_ends_its_session_is_no_fault(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with serving(WEB, tmp_path) as served:
+        client = await served.secure()
+        client.writer.write(frame(ident=3))
+        assert await client.ident() == 3
+        client.writer.close()
+        await until(lambda: not len(served.listener.connections))
+    assert caplog.text == ""
 
 
 async def test_closing_ends_handshakes_too(tmp_path: Path) -> None:
