@@ -107,7 +107,12 @@ def bind_udp(host: str, port: int, setting: str, text: str) -> list[socket.socke
     bound: list[socket.socket] = []
     with ExitStack() as stack:
         for each in (*local[:MAX_OWN], host):
-            bound.append(_bind(each, port, socket.SOCK_DGRAM, setting, text, shared=True))
+            try:
+                bound.append(_bind(each, port, socket.SOCK_DGRAM, setting, text, shared=True))
+            except ConfigError as error:
+                if each == host or getattr(error.__cause__, "errno", None) != errno.EADDRNOTAVAIL:
+                    raise
+                continue  # not usable yet, as an IPv6 address is for a moment: the wildcard's socket answers there
             stack.callback(bound[-1].close)
         stack.pop_all()
     return bound

@@ -6,6 +6,7 @@ import socket
 
 import pytest
 
+from discovery import sockets
 from discovery.activation import Given
 from discovery.config import Config
 from discovery.errors import ConfigError
@@ -67,6 +68,18 @@ def test_a_wildcard_is_a_socket_for_each_local_address_and_one_for_the_rest(host
     loopback = "127.0.0.1" if family == socket.AF_INET else "::1"
     assert loopback in interface_addresses(family)
     assert bound == [(each, port) for each in (*interface_addresses(family), host.strip("[]"))]
+
+
+def test_an_address_that_is_not_usable_yet_is_left_to_the_wildcards_socket(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As an IPv6 address while the network is asked whether somebody has it already."""
+    monkeypatch.setattr(sockets, "interface_addresses", lambda family: ["127.0.0.1", "198.51.100.77"])
+    udp, tcp = bind_dns("0.0.0.0:0")
+    with tcp:
+        assert [sock.getsockname()[0] for sock in udp] == ["127.0.0.1", "0.0.0.0"]
+    for sock in udp:
+        sock.close()
 
 
 def test_a_port_that_another_has_on_one_address_is_refused_for_all() -> None:
