@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.support.certificates import certificate
 from tests.support.live import LiveServer
 
 STORED: dict[str, object] = {
@@ -23,6 +24,6 @@ STORED: dict[str, object] = {
 
 
 @pytest.fixture(scope="package")
-def live() -> Iterator[LiveServer]:
-    with LiveServer(STORED) as server:
+def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
+    with LiveServer(STORED, certificate(tmp_path_factory.mktemp("tls"))) as server:
         yield server

@@ -1,9 +1,10 @@
-"""TCP: a class for each RFC, the section in the docstring (TLS on real certificates: tests/dns/test_tls.py)."""
+"""TCP and TLS: a class for each RFC, the section in the docstring; limits and bad clients are in tests/dns."""
 
 from __future__ import annotations
 
 import socket
 
+import dns.edns
 import dns.message
 import pytest
 
@@ -81,3 +82,57 @@ class TestRfc7766:
             assert answer(stream).id == 7
             silent.sendall(frame()[5:])
             assert answer(silent).id == 1
+
+
+class TestRfc7858:
+    """DNS over TLS."""
+
+    def test_questions_on_one_session(self, live: LiveServer) -> None:
+        """Section 3.3: framed as over TCP, without waiting for the answers."""
+        with live.secure() as stream:
+            stream.sendall(b"".join(frame(ident=ident) for ident in range(50)))
+            assert {answer(stream).id for _ in range(50)} == set(range(50))
+            assert stream.version() == "TLSv1.3"
+
+    def test_a_port_for_tls_answers_nothing_in_clear(self, live: LiveServer) -> None:
+        """Section 3.1: no mixing of the two on one port."""
+        with socket.create_connection(("127.0.0.1", live.tls_port), 10) as plain:
+            plain.sendall(frame(ident=1))
+            said = b""
+            while part := plain.recv(4096):
+                said += part
+        assert len(said) < 12  # an alert at the most
+
+    def test_a_session_can_be_taken_up_again(self, live: LiveServer) -> None:
+        """Section 3.4."""
+        with live.secure() as stream:
+            stream.sendall(frame(ident=1))
+            assert answer(stream).id == 1
+            session = stream.session
+        with live.secure(session) as stream:
+            stream.sendall(frame(ident=2))
+            assert answer(stream).id == 2
+            assert stream.session_reused
+
+
+class TestRfc7830AndRfc8467:
+    """Padding of what is encrypted (in clear: test_edns.py)."""
+
+    @pytest.mark.parametrize("name", ["web.d.test.", "nothing.d.test.", "big.d.test."])
+    def test_an_answer_is_padded_for_those_who_pad(self, live: LiveServer, name: str) -> None:
+        """RFC 7830 section 4, RFC 8467 section 4.1: to whole blocks of 468 bytes."""
+        made = dns.message.make_query(name, "SRV", id=5)
+        made.use_edns(0, options=[dns.edns.GenericOption(dns.edns.OptionType.PADDING, bytes(30))])
+        packet = made.to_wire()
+        with live.secure() as stream:
+            stream.sendall(len(packet).to_bytes(2, "big") + packet)
+            length = int.from_bytes(exactly(stream, 2), "big")
+            response = dns.message.from_wire(exactly(stream, length))
+        assert length % 468 == 0
+        assert [int(option.otype) for option in response.options] == [12]
+
+    def test_others_are_left_as_they_are(self, live: LiveServer) -> None:
+        """RFC 7830 section 4: a query without the option has an answer without."""
+        with live.secure() as stream:
+            stream.sendall(frame())
+            assert answer(stream).edns == -1
