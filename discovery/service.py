@@ -28,7 +28,7 @@ class Unreadable(ValueError):
     """A stored value that is no service; the text says why, for a log line and for `lookup`."""
 
 
-class Service(msgspec.Struct, frozen=True, gc=False):
+class Service(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """Fields as SkyDNS names them, and ours: `ports`, `tags`, `meta`, `lease_ttl`. 0 and "" mean the zone's default.
 
     `ports` maps a port's name, or `name/udp`, to its number. `lease_ttl` (seconds) repeats the granted TTL of the

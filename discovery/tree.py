@@ -73,7 +73,8 @@ class Record:
         record.path = path
         record.lease = copy.lease
         record.revision = copy.revision
-        record.create_revision = copy.create_revision
+        new = copy.create_revision == copy.revision
+        record.create_revision = copy.revision if new else copy.create_revision  # one object, where it can be
         record.fields = copy.fields
         record.reason = copy.reason
         record.address = copy.address
