@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
 import socket
 import threading
 import time
-import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -24,6 +22,7 @@ import pytest
 
 from tests.support.dns_server import DnsServer
 from tests.support.node import RunningNode, run_discovery, running_node, wait_for
+from tests.support.workers import PORTS, is_replaced, kill, metrics, workers
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
@@ -31,33 +30,6 @@ TWO = "dns.workers=2"
 NAME = "web.prod.discovery.internal."
 INSTANCE = "/v1/services/web.prod/i1"
 ZONE = "discovery.internal."
-PORTS = 24  # questions from so many ports reach both workers, but for one time in 8 million
-
-
-def workers(node: RunningNode) -> list[int]:
-    """The process ids."""
-    task = Path(f"/proc/{node.process.pid}/task/{node.process.pid}/children")
-    return [int(each) for each in task.read_text().split()]
-
-
-def metrics(node: RunningNode) -> dict[str, float]:
-    text = urllib.request.urlopen(node.url + "/metrics", timeout=10).read().decode()
-    return {name: float(value) for name, value in re.findall(r"^(discovery_\S+) (\S+)$", text, re.M)}
-
-
-def all_serve(node: RunningNode) -> bool:
-    return metrics(node)["discovery_dns_workers"] == 2
-
-
-def kill(node: RunningNode, number: int) -> int:
-    """Kills one of two workers; its process id."""
-    pid = workers(node)[number]
-    os.kill(pid, signal.SIGKILL)
-    return pid
-
-
-def is_replaced(node: RunningNode, pid: int) -> bool:
-    return pid not in workers(node) and all_serve(node)
 
 
 def test_every_worker_has_what_was_acknowledged(tmp_path: Path) -> None:
