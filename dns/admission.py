@@ -15,7 +15,7 @@ import msgspec
 
 from discovery.dns import wire
 from discovery.dns.access import Access
-from discovery.dns.cookies import CLIENT_COOKIE, Cookies
+from discovery.dns.cookies import CLIENT_COOKIE, SERVER_COOKIE, Cookies
 from discovery.dns.counters import DnsCounters
 from discovery.dns.responder import Deferred, Responder
 from discovery.dns.rrl import RateLimit, Rates, Verdict
@@ -30,6 +30,7 @@ class Limits(msgspec.Struct, frozen=True):
 
 
 NO_LIMITS = Limits()
+_OURS = wire.encode_option(wire.OPTION_COOKIE, bytes(CLIENT_COOKIE + SERVER_COOKIE))[:4]
 
 
 class Answering(Protocol):
@@ -104,7 +105,9 @@ class _Limited:
 
     def _is_proven(self, packet: bytes, client: bytes) -> bool:
         """Whether a cookie of ours shows that the client is where it sends from (RFC 7873 section 5.2.5)."""
+        if _OURS not in packet:  # most of a flood, which should cost little
+            return False
         query = wire.parse(packet)
-        if query is None or query.edns is None or len(query.edns.cookie) <= CLIENT_COOKIE:
+        if query is None or query.edns is None or not query.edns.cookie:
             return False
         return self._cookies.is_valid(query.edns.cookie, client)
