@@ -42,6 +42,8 @@ def check(config: Config, origins: Mapping[str, str]) -> Config:
                 parse_address(text)
             except ValueError as error:
                 fail(origins[key], key, str(error))
+        if covered := _covered(addresses):
+            fail(origins[key], key, f"{covered[0]} is within {covered[1]}; leave one of them out")
     if config.dns.tls_listen and not config.dns.tls.cert:
         fail(
             origins["dns.tls_listen"],
@@ -223,6 +225,22 @@ def parse_address(text: str) -> tuple[str, int]:
     except ValueError:
         raise wrong from None
     return host, int(port)
+
+
+def _covered(addresses: Iterable[str]) -> tuple[str, str] | None:
+    """An address to listen on that another one takes in, and that one: they could not both be bound."""
+    seen: dict[tuple[str, int], str] = {}
+    for text in addresses:
+        host, port = parse_address(text)
+        if port and (host, port) in seen:
+            return text, seen[host, port]
+        seen[host, port] = text
+    for (host, port), text in seen.items():
+        for wildcard in ("0.0.0.0", "::"):  # noqa: S104  # these are looked for, not listened on
+            whole = seen.get((wildcard, port))
+            if port and whole not in (None, text) and (":" in host) == (":" in wildcard):
+                return text, str(whole)
+    return None
 
 
 def _is_loopback(host: str) -> bool:

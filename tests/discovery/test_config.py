@@ -303,6 +303,23 @@ class TestAddresses:
         with pytest.raises(ValueError, match=r"expected HOST:PORT or \[IPV6\]:PORT"):
             parse_address(text)
 
+    @pytest.mark.parametrize(
+        ("listen", "complaint"),
+        [
+            ("['0.0.0.0:53', '127.0.0.1:53']", "127.0.0.1:53 is within 0.0.0.0:53; leave one of them out"),
+            ("['[::1]:53', '[::]:53']", "[::1]:53 is within [::]:53; leave one of them out"),
+            ("['127.0.0.1:53', '127.0.0.1:53']", "127.0.0.1:53 is within 127.0.0.1:53"),
+        ],
+    )
+    def test_addresses_that_take_each_other_in_are_told(
+        self, folder: Path, listen: str, complaint: str
+    ) -> None:
+        assert f"dns.listen: {complaint}" in refused(f"dns.listen={listen}", folder=folder)
+
+    def test_addresses_that_do_not_are_not(self, folder: Path) -> None:
+        apart = ["0.0.0.0:53", "[::]:53", "127.0.0.1:1053", "127.0.0.1:0", "127.0.0.1:0"]
+        assert load(None, {}, [f"dns.listen={apart}"], cwd=folder).config.dns.listen == tuple(apart)
+
     @pytest.mark.parametrize("key", ["dns.listen", "http.listen"])
     def test_listen_addresses_are_checked(self, folder: Path, key: str) -> None:
         assert refused(f'{key}=["nowhere"]', folder=folder).startswith(f"--set {key}: expected HOST:PORT")
