@@ -30,6 +30,14 @@ def test_ipv6_is_bound_for_itself() -> None:
         assert udp.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY) == 1
 
 
+def test_answers_are_never_cut_into_fragments_because_somebody_says_that_the_path_is_narrow() -> None:
+    """What the DNS flag day of 2020 asks for: no path MTU discovery on answers, which a forged message could lower."""
+    for host, level, option in (("127.0.0.1", socket.IPPROTO_IP, 10), ("[::1]", socket.IPPROTO_IPV6, 23)):
+        (udp,), tcp = bind_dns(f"{host}:0")
+        with udp, tcp:
+            assert udp.getsockopt(level, option) == 5  # IP_MTU_DISCOVER, IP_PMTUDISC_OMIT
+
+
 @pytest.mark.parametrize("kind", [socket.SOCK_DGRAM, socket.SOCK_STREAM])
 def test_a_taken_port_is_named_with_its_protocol(kind: socket.SocketKind) -> None:
     with socket.socket(socket.AF_INET, kind) as taken:
