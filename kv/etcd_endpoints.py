@@ -160,6 +160,8 @@ class Endpoints:
         self._order: list[str] = urls
         self._token = ""
         self._login = asyncio.Lock()
+        self._attempts = 0  # at a login that failed
+        self._refusal: Verdict | None = None  # the last one's
         self._closed = False
         self._told_at = float("-inf")
         self.moves = 0  # how often another member was taken into use
@@ -294,18 +296,22 @@ class Endpoints:
 
     async def _login_if_needed(self, endpoint: Endpoint) -> Verdict | None:
         """Gets a token where there is a user and none is held; what went wrong."""
-        held = self._token
+        held, attempts = self._token, self._attempts
         if held or not self._access.username:
             return None
         async with self._login:
             if self._token != held:
                 return None  # somebody else has just got one
+            if self._attempts != attempts and self._refusal is not None:
+                return self._refusal  # or was just refused: not each after a deadline of its own
             who = wire.AuthenticateRequest(name=self._access.username, password=self._access.password)
             try:
                 self._token = (await self.once(endpoint, LOGIN, who)).token
             except Refused as refused:
                 if NO_AUTH in str(refused.verdict.error):
                     return None  # the cluster asks nobody who he is
+                self._attempts += 1
+                self._refusal = refused.verdict
                 return refused.verdict
         return None
 

@@ -335,6 +335,11 @@ class TestLogin:
     async def test_a_token_whose_time_is_over_is_renewed(self, guarded: EtcdCluster) -> None:
         (member,) = guarded.members
         async with opened(access(guarded, "node")) as store:
+            await store.put(b"/skydns/a", b"0")
+            before = member.started("Authenticate")
+            await asyncio.sleep(2.5)  # of real time, which etcd's tokens live in: here for a second unused
+            await store.put(b"/skydns/a", b"0")
+            assert member.started("Authenticate") > before
             before = member.started("Authenticate")
             revision = await store.put(b"/skydns/a", b"1")
             held = store._endpoints._token
@@ -345,6 +350,17 @@ class TestLogin:
                 await store.put(b"/skydns/a", b"2")
                 assert (await anext(batches)).revision == revision + 1
             assert member.started("Authenticate") - before <= 3
+
+    async def test_many_who_wait_for_a_login_that_hangs_are_told_together(self, guarded: EtcdCluster) -> None:
+        async with opened(access(guarded, "node")) as store, asyncio.timeout(20):
+            await store.put(b"/skydns/a", b"")
+            guarded.members[0].pause()
+            store._endpoints._token = ""
+            calls = (store.put(b"/skydns/%d" % number, b"") for number in range(50))
+            told = await asyncio.gather(*calls, return_exceptions=True)
+            assert {type(each) for each in told} == {Unavailable}
+            guarded.members[0].resume()
+            await eventually(lambda: store.put(b"/skydns/a", b""))
 
     async def test_a_user_where_nobody_is_asked_does_no_harm(self, tmp_path: Path) -> None:
         with etcd_cluster(tmp_path / "open") as cluster:

@@ -35,7 +35,9 @@ async def test_an_answer_over_grpc_s_own_limit_is_read(cluster: EtcdCluster) -> 
     async with opened(cluster) as store:
         for number in range(5):
             await store.put(b"/five/%d" % number, bytes(1_000_000))
+        begun = cluster.members[0].started("Range")
         found = await store.range(b"/five/", b"/five0")
+        assert cluster.members[0].started("Range") - begun == 1
         assert sum(len(kv.value) for kv in found.kvs) == 5_000_000 > 4 << 20
 
 
