@@ -173,6 +173,8 @@ class EtcdWatch:
             try:
                 await self._endpoints.ready()
                 await self._open(endpoint)
+                if self._name != self._history.name:
+                    raise FutureRevision("the store was replaced or restored meanwhile: read the state anew")
                 return
             except Refused as refused:
                 verdict = refused.verdict

@@ -307,6 +307,19 @@ class TestLogin:
             with pytest.raises(AuthError, match="/discovery/"):
                 await store.range(b"/skydns/a")
 
+    async def test_a_watch_that_is_not_permitted_is_told(self, guarded: EtcdCluster) -> None:
+        """etcd says so in a message that cancels the watch."""
+        base = ["/discovery/", "--prefix=true"]
+        guarded.ctl("user", "add", "blind:blind")
+        guarded.ctl("role", "add", "blind")
+        guarded.ctl("role", "grant-permission", "blind", "readwrite", *base)
+        guarded.ctl("user", "grant-role", "blind", "blind")
+        async with opened(access(guarded, "blind")) as store:
+            revision = await store.put(b"/discovery/x", b"1")
+            with pytest.raises(AuthError, match="permission denied"):
+                async with store.watch(b"/skydns/", b"/skydns0", from_revision=revision) as batches:
+                    await anext(batches)
+
     async def test_a_token_that_ended_is_one_login_for_all(self, guarded: EtcdCluster) -> None:
         (member,) = guarded.members
         async with opened(access(guarded, "node")) as store:

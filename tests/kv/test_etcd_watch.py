@@ -268,6 +268,25 @@ async def test_a_cluster_that_took_the_place_of_another_ends_the_watch(tmp_path:
                 await follow()
 
 
+async def test_a_history_that_changes_while_a_watch_begins_is_noticed(three: EtcdCluster) -> None:
+    """After it was asked for, and before the stream is there: a login may take its time in between."""
+
+    class Slow(Endpoints):
+        async def ready(self) -> None:
+            await other.advance(10_000_000)
+            await history.look()
+
+    async with opened(three) as other:
+        revision = await other.put(b"/begins", b"1")
+        endpoints = Slow(Access(three.endpoints))
+        history = History(endpoints, lambda: None)
+        watch = EtcdWatch(endpoints, history, b"/begins", b"", revision, "", FakeClock(), lambda watch: None)
+        with pytest.raises(FutureRevision):
+            async with watch:
+                pass
+        await endpoints.close()
+
+
 async def test_without_a_cluster_a_watch_begins_with_an_error(three: EtcdCluster) -> None:
     async with opened(three) as store:
         await store.put(b"/a", b"1")
