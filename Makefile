@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 # Debian packages that pip does not have, and a program of each: what the tests drive, and what `bench` adds.
-TEST_PACKAGES := dnsutils:dig knot-dnsutils:kdig dnsperf:dnsperf strace:strace etcd-server:etcd etcd-client:etcdctl iproute2:ip
+TEST_PACKAGES := gcc:cc libc6-dev:cc dnsutils:dig knot-dnsutils:kdig dnsperf:dnsperf strace:strace etcd-server:etcd etcd-client:etcdctl iproute2:ip
 BENCH_PACKAGES := nsd:nsd knot:knotd dnsmasq-base:dnsmasq gcc:cc libc6-dev:cc etcd-server:etcd
 
 # Installs the packages whose program is missing; without the right to, says which and stops.
@@ -26,6 +26,7 @@ run: $(VENV)/.installed          ## start a node with the embedded store, and sa
 test: $(VENV)/.installed-dev     ## everything that CI runs
 	@$(call install,$(TEST_PACKAGES))
 	$(BIN)/pytest
+	TEST_PYTHON=1 $(BIN)/pytest -q tests/dns tests/conformance   # and without the compiled part
 
 check: $(VENV)/.installed-dev    ## format, lint, types and the fast tests
 	$(BIN)/ruff format --check .

@@ -37,6 +37,7 @@ class Answering(Protocol):
     """What a listener asks: a responder, perhaps with something before it."""
 
     def respond(self, packet: bytes, client: bytes = b"") -> bytes | Deferred | None: ...
+    def respond_all(self, packets: list[bytes], clients: list[bytes]) -> list[bytes | Deferred | None]: ...
 
 
 def admit(
@@ -59,7 +60,17 @@ def admit(
     return answering
 
 
-class _Permitted:
+class _OneByOne:
+    """Every question for itself."""
+
+    def respond(self, packet: bytes, client: bytes = b"") -> bytes | Deferred | None:
+        raise NotImplementedError
+
+    def respond_all(self, packets: list[bytes], clients: list[bytes]) -> list[bytes | Deferred | None]:
+        return list(map(self.respond, packets, clients))
+
+
+class _Permitted(_OneByOne):
     def __init__(self, responder: Responder, access: Access, counters: DnsCounters) -> None:
         self._responder = responder
         self._access = access
@@ -72,7 +83,7 @@ class _Permitted:
         return self._responder.refuse(packet, client)
 
 
-class _Limited:
+class _Limited(_OneByOne):
     def __init__(
         self,
         answering: Answering,

@@ -75,14 +75,19 @@ class Cookies:
 
         b"" without a secret, or for a client whose address is not known.
         """
+        key, now = self.in_use()
+        if not key or not client:
+            return b""
+        head = _HEAD.pack(1, now)
+        hashed = siphash24(client_cookie + head + _unmapped(client), key=key).digest()
+        return b"".join((_OPTION, client_cookie, head, hashed))
+
+    def in_use(self) -> tuple[bytes, int]:
+        """The secret that cookies are made with now, b"" for none, and the time that goes into them."""
         now = self._wall()
         if now >= self._until:
             self._choose(now)
-        if not self._key or not client:
-            return b""
-        head = _HEAD.pack(1, int(now) & 0xFFFFFFFF)
-        hashed = siphash24(client_cookie + head + _unmapped(client), key=self._key).digest()
-        return b"".join((_OPTION, client_cookie, head, hashed))
+        return self._key, int(now) & 0xFFFFFFFF
 
     def is_valid(self, cookie: bytes, client: bytes) -> bool:
         """Whether `cookie`, an option's content, ends in a server cookie of ours, given to that address in time."""

@@ -4,19 +4,26 @@ Owns the two levels (house.md, "the way of the data"). Raw: the packet after its
 case folded -> the answer's records, and with them the packets made of those by the query's shape: all of it beside
 the id, the question and a cookie. A query that differs from one that was parsed in those alone means the same, so
 nothing is parsed here. An answer enters the prepared level when it is made and the raw one when it is asked for again,
-so that a flood of questions that differ drives out nothing that is in use.
+so that a flood of questions that differ drives out nothing that is in use. `_fast` does the same, compiled.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from discovery.dns import wire
 from discovery.dns.answer import Body, Prepared
-from discovery.dns.cache import Cache
+from discovery.dns.cache import Cache, Entry
 from discovery.dns.counters import DnsCounters
 from discovery.dns.options import Options
 from discovery.dns.source import Branch, Source
+
+if TYPE_CHECKING:
+    from discovery.dns._fast import Lookup
+
+log = logging.getLogger(__name__)
 
 MAX_SHAPES = 8  # of one question; clients of one kind send one
 OPT = 11  # bytes of an OPT record without options
@@ -47,9 +54,32 @@ class Kept:
         self._raw: Cache[bytes, Body] = Cache(raw_bytes)
         self._entries = self._raw.entries
         self._prepared = prepared
+        self._lookup = self._compiled()
+
+    def _compiled(self) -> Lookup | None:
+        """What does the same in C, where it could be compiled."""
+        try:
+            from discovery.dns._fast import Lookup
+        except ImportError as error:
+            log.info("DNS is answered without its compiled part, at two thirds of the speed: %s", error)
+            return None
+        return Lookup(
+            self._entries,
+            self._prepared.entries,
+            self._source.epoch,
+            self._draw,
+            self._promote,
+            self._counters,
+            self._udp,
+            Entry,
+            Prepared,
+            Body,
+        )
 
     def answer(self, packet: bytes, client: bytes) -> bytes | None:
         """The packet to send, counted; None when it must be made. `packet` may be any bytes."""
+        if self._lookup is not None:
+            return self._lookup.answer(packet, client, *self._options.secret())
         epoch = self._source.epoch.version
         key = packet[2:]
         raw = self._entries.get(key)
@@ -81,10 +111,20 @@ class Kept:
             if len(option) != shaped.option:
                 return None
         elif question == folded:
-            self._raw.put(key, shaped, entry.stamps, epoch, len(key) + shaped.size)
+            self._promote(key, shaped, entry)
         self._counters.hits_prepared += 1
         self.count(shaped)
         return shaped.answer(packet[:2], question, self._draw) + option
+
+    def answer_all(self, packets: list[bytes], clients: list[bytes]) -> list[bytes | None]:
+        """`answer` for each."""
+        if self._lookup is not None:
+            return self._lookup.answer_all(packets, clients, *self._options.secret())
+        return list(map(self.answer, packets, clients))
+
+    def _promote(self, key: bytes, body: Body, entry: Entry[Prepared]) -> None:
+        """Into the raw level: it is asked for again."""
+        self._raw.put(key, body, entry.stamps, entry.epoch, len(key) + body.size)
 
     def count(self, body: Body) -> None:
         """An answer that is sent."""

@@ -38,6 +38,10 @@ class Options:
             at += length
         return b"".join(said.values())
 
+    def secret(self) -> tuple[bytes, int]:
+        """What a cookie is made with (`cookies.Cookies.in_use`)."""
+        return self._cookies.in_use()
+
     def is_bad(self, cookie: bytes, client: bytes) -> bool:
         """Whether a COOKIE option's content has a server cookie, and that is not ours or too old."""
         return len(cookie) > CLIENT_COOKIE and not self._cookies.is_valid(cookie, client)

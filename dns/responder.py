@@ -69,6 +69,15 @@ class Responder:
         """
         return self._kept.answer(packet, client) or self._respond(packet, client)
 
+    def respond_all(self, packets: list[bytes], clients: list[bytes]) -> list[bytes | Deferred | None]:
+        """`respond` for each."""
+        answers: list[bytes | Deferred | None] = [*self._kept.answer_all(packets, clients)]
+        if None in answers:
+            for number, answer in enumerate(answers):
+                if answer is None:
+                    answers[number] = self._respond(packets[number], clients[number])
+        return answers
+
     def _respond(self, packet: bytes, client: bytes) -> bytes | Deferred | None:
         query = wire.parse(packet)
         if query is None:

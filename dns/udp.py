@@ -14,7 +14,7 @@ from typing import cast
 
 from discovery.dns import query_log
 from discovery.dns.admission import Answering
-from discovery.dns.batch import SLOTS, Batch, Client
+from discovery.dns.batch import SLOTS, Client, batch
 from discovery.dns.counters import DnsCounters
 from discovery.dns.deferred import DeferredResponder
 from discovery.dns.responder import Deferred
@@ -36,7 +36,7 @@ class UdpListener:
         self._responder = responder
         self._deferred = deferred
         self._counters = counters
-        self._batch = Batch(sock)
+        self._batch = batch(sock)
         enlarge(sock)
 
     @property
@@ -55,24 +55,22 @@ class UdpListener:
 
     def drain(self) -> bool:
         """Answers one batch; whether there may be more. The loop calls again while there is."""
-        packets = self._batch.receive()
+        packets, clients = self._batch.receive()
         self._counters.queries_udp += len(packets)
-        answers = list(map(self._responder.respond, packets, self._batch.clients(len(packets))))
+        answers = self._responder.respond_all(packets, clients)
         if query_log.is_on():
             self._log(packets, answers)
         self._counters.dropped += self._batch.send(self._ready(packets, answers))
         return len(packets) == SLOTS
 
-    def _ready(
-        self, packets: Sequence[bytes], answers: list[bytes | Deferred | None]
-    ) -> Sequence[bytes | None]:
+    def _ready(self, packets: Sequence[bytes], answers: list[bytes | Deferred | None]) -> list[bytes | None]:
         """What can be sent now; the rest is when other servers have been asked."""
         if Deferred in set(map(type, answers)):
             for number, answer in enumerate(answers):
                 if isinstance(answer, Deferred):
                     self._defer(answer, packets[number], self._batch.client(number))
                     answers[number] = None
-        return cast(Sequence[bytes | None], answers)
+        return cast(list[bytes | None], answers)
 
     def _log(self, packets: Sequence[bytes], answers: Sequence[bytes | Deferred | None]) -> None:
         for number, answer in enumerate(answers):

@@ -6,8 +6,12 @@ import asyncio
 import inspect
 import os
 import random
+import sys
 
 import pytest
+
+if os.environ.get("TEST_PYTHON"):
+    sys.modules["discovery.dns._fast"] = None  # type: ignore[assignment]  # as where there is no C compiler
 
 SEED = int(os.environ.get("TEST_SEED", "20260101"))
 

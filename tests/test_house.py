@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import ast
+import os
+import shutil
 import subprocess
 import sys
+import sysconfig
 import zipfile
 from collections.abc import Iterator
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 
 import dns
@@ -185,13 +189,45 @@ def test_no_module_is_too_long() -> None:
 
 
 @pytest.mark.slow
-def test_the_wheel_holds_every_module(tmp_path: Path) -> None:
-    target = ("--wheel-dir", str(tmp_path), str(ROOT))
+@pytest.mark.parametrize("compiler", [None, "/bin/false"], ids=["compiled", "without a compiler"])
+def test_the_wheel_holds_every_module(tmp_path: Path, compiler: str | None) -> None:
+    source = tmp_path / "source"
+    ignored = shutil.ignore_patterns(".*", "*.so", "build", "__pycache__", "tests", "*.egg-info")
+    shutil.copytree(ROOT, source, symlinks=True, ignore=ignored)
+    target = ("--wheel-dir", str(tmp_path), str(source))
     command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", *target]
-    subprocess.run(command, check=True)
+    subprocess.run(command, check=True, env=os.environ | ({"CC": compiler} if compiler else {}))
     (wheel,) = tmp_path.glob("*.whl")
     packed = set(zipfile.ZipFile(wheel).namelist())
+    assert any(name.startswith("discovery/dns/_fast.") and name.endswith(".so") for name in packed) == (
+        compiler is None
+    )
     for _, module, _ in sources():
         file = module.replace(".", "/")
         assert {f"{file}.py", f"{file}/__init__.py"} & packed, module
     assert "discovery/py.typed" in packed
+
+
+@pytest.mark.slow
+def test_the_compiled_part_compiles_without_a_warning() -> None:
+    include = sysconfig.get_paths()["include"]
+    strict = (
+        "-std=c11",
+        "-Wall",
+        "-Wextra",
+        "-Wconversion",
+        "-Wno-missing-field-initializers",
+        "-Werror",
+        "-O2",
+    )
+    subprocess.run(
+        ["cc", *strict, "-fPIC", "-c", "-o", "/dev/null", f"-I{include}", ROOT / "dns" / "_fast.c"],
+        check=True,
+    )
+
+
+def test_the_compiled_part_is_what_runs_here() -> None:
+    """Else the tests and figures of it would be those of Python."""
+    headers = Path(sysconfig.get_paths()["include"], "Python.h").exists()
+    wanted = headers and shutil.which("cc") is not None and "TEST_PYTHON" not in os.environ
+    assert not wanted or find_spec("discovery.dns._fast") is not None

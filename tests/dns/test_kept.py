@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import sys
 
 import dns.edns
 import dns.message
@@ -14,6 +15,12 @@ from tests.support.dns import World, query
 
 STORED = {"1.web.prod": {"host": "10.0.0.1", "port": 80}, "a\0b.prod": {"host": "10.0.0.2"}}
 CLIENT, OTHER = bytes((192, 0, 2, 1)), bytes((192, 0, 2, 2))
+
+
+@pytest.fixture(params=["compiled", "python"], autouse=True)
+def _either_way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if request.param == "python":
+        monkeypatch.setitem(sys.modules, "discovery.dns._fast", None)
 
 
 def world() -> World:

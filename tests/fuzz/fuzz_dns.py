@@ -68,6 +68,7 @@ class Fuzz:
             admit(each, limits, world.cookies, world.counters, lambda: self.clock, udp=each is world.udp)
             for each in (world.udp, world.tcp)
         )
+        self.python = {udp: world.responder(udp=udp, python=True) for udp in (True, False)}
         self.tried = 0
 
     def packet(self) -> bytes:
@@ -91,7 +92,9 @@ class Fuzz:
         for _ in range(5):
             packet = self.packet()
             self.tried += 1
-            self.check(packet, self.rng.choice(CLIENTS), udp=self.rng.random() < 0.7)
+            client, udp = self.rng.choice(CLIENTS), self.rng.random() < 0.7
+            for each in (packet, packet, varied(self.rng, packet), varied(self.rng, packet)):
+                self.check(each, client, udp=udp)
 
     def check(self, packet: bytes, client: bytes, *, udp: bool) -> None:
         """Raises Finding when the invariant does not hold for the packet."""
@@ -99,6 +102,8 @@ class Fuzz:
         try:
             answer = (world.udp if udp else world.tcp).respond(packet, client)
             fresh = world.responder(udp=udp).respond(packet, client)
+            python = self.python[udp].respond(packet, client)
+            (in_batch,) = (world.udp if udp else world.tcp).respond_all([packet], [client])
             for answering in self.admitted:
                 answering.respond(packet, client)
         except Exception as error:
@@ -107,6 +112,10 @@ class Fuzz:
             raise Finding("an error inside, answered with SERVFAIL", packet)
         if without_serial(answer) != without_serial(fresh):
             raise Finding("the caches tell another answer", packet)
+        if without_serial(python) != without_serial(fresh):
+            raise Finding("the caches tell another answer without the compiled part", packet)
+        if without_serial(in_batch) != without_serial(answer):
+            raise Finding("in a batch the answer is another", packet)
         if fault := wrong(packet, answer, 1232 if udp else 65535):
             raise Finding(fault, packet)
         if isinstance(answer, bytes) and not udp and (fault := wrong(packet, padded(packet, answer), 65535)):
@@ -146,6 +155,19 @@ class Fuzz:
                 self.packets()
         else:
             asyncio.run(self.sockets(what, end))
+
+
+def varied(rng: random.Random, packet: bytes) -> bytes:
+    """The same in another letter case, with another cookie where one is at the end, or one byte longer or shorter."""
+    out = bytearray(packet)
+    for at in range(12, min(len(out), out.find(0, 12))):
+        if bytes(out[at : at + 1]).isalpha() and rng.random() < 0.5:
+            out[at] ^= 0x20
+    if rng.random() < 0.5:
+        out[-8:] = rng.randbytes(8)
+    if rng.random() < 0.1:
+        out = out[:-1] if rng.random() < 0.5 else out + b"\0"
+    return bytes(out)
 
 
 def without_serial(answer: object) -> object:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 
 import dns.flags
 import dns.message
@@ -95,19 +97,20 @@ class World:
         self.udp = self.responder(udp=True)
         self.tcp = self.responder(udp=False)
 
-    def responder(self, *, udp: bool, cache_bytes: int = 1 << 20) -> Responder:
-        """A fresh one, with caches of its own."""
+    def responder(self, *, udp: bool, cache_bytes: int = 1 << 20, python: bool = False) -> Responder:
+        """A fresh one, with caches of its own; `python`: without the compiled part."""
         prepared: Cache[bytes, Prepared] = Cache(cache_bytes)
-        return Responder(
-            self.view,
-            self.settings,
-            self.counters,
-            draw=self.draw,
-            udp=udp,
-            raw_bytes=cache_bytes,
-            prepared=prepared,
-            options=Options(self.settings.nsid, self.cookies),
-        )
+        with python_alone() if python else nullcontext():
+            return Responder(
+                self.view,
+                self.settings,
+                self.counters,
+                draw=self.draw,
+                udp=udp,
+                raw_bytes=cache_bytes,
+                prepared=prepared,
+                options=Options(self.settings.nsid, self.cookies),
+            )
 
     def deferred(self, responder: Responder) -> DeferredResponder:
         """Without servers to forward to, as listeners want it."""
@@ -143,6 +146,19 @@ class World:
     def adds(self, name: str, rtype: str) -> list[str]:
         """The additional section as zone-file lines."""
         return lines(self.ask(name, rtype, tcp=True).additional)
+
+
+@contextmanager
+def python_alone() -> Iterator[None]:
+    """What is made meanwhile is made as where there was no C compiler."""
+    name = "discovery.dns._fast"
+    before = {name: sys.modules[name]} if name in sys.modules else {}
+    sys.modules[name] = None  # type: ignore[assignment]  # importing it fails then
+    try:
+        yield
+    finally:
+        del sys.modules[name]
+        sys.modules.update(before)
 
 
 def full(name: str) -> str:
