@@ -226,12 +226,18 @@ class Workers:
                 self._run(self._spawn(place))
                 return
         link = Link(process, self._counters.add, self._on_kept, lambda gone: self._lost(place, gone))
-        await link.connect(ours)
-        telling = self._opening(place.handed)
-        link.send(messages.frame(next(telling)))
-        place.link = link  # from here on it is told what changes
-        await _tell(link, telling)
-        link.opened = not link.lost
+        try:
+            await link.connect(ours)
+            if link.lost:
+                return
+            telling = self._opening(place.handed)
+            link.send(messages.frame(next(telling)))
+            place.link = link  # from here on it is told what changes
+            await _tell(link, telling)
+            link.opened = not link.lost
+        except Exception:
+            log.exception("DNS worker %d could not be told what there is", place.number)
+            link.give_up()
 
     def _lost(self, place: _Place, link: Link) -> None:
         self._ended.append(link.process)
@@ -245,10 +251,17 @@ class Workers:
         log.warning("DNS worker %d (process %d) has ended: it is replaced", place.number, link.process.pid)
         self._run(self._spawn(place))
 
+    def _reap(self) -> None:
+        for process in tuple(self._ended):
+            if (status := process.poll()) is not None:
+                self._ended.remove(process)
+                how = f"by signal {-status}" if status < 0 else f"with status {status}"
+                log.info("process %d of a DNS worker ended %s", process.pid, how)
+
     async def _look(self) -> None:
         while True:
             await asyncio.sleep(LOOK_EVERY)
-            self._ended = [process for process in self._ended if process.poll() is None]
+            self._reap()
             for place in self._places:
                 link = place.link
                 if link is None:

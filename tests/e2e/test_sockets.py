@@ -34,8 +34,9 @@ def query() -> dns.message.Message:
     return dns.message.make_query("discovery.internal.", "SOA")
 
 
-def test_a_wildcard_answers_from_each_address_that_is_asked(tmp_path: Path) -> None:
-    settings = ["dns.listen=['0.0.0.0:0', '[::]:0']"]
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_wildcard_answers_from_each_address_that_is_asked(tmp_path: Path, workers: int) -> None:
+    settings = ["dns.listen=['0.0.0.0:0', '[::]:0']", f"dns.workers={workers}"]
     with running_node(tmp_path / "s", settings) as node:
         v4, v6 = (int(line.rsplit(":", 1)[1].split()[0]) for line in node.lines if line.startswith("DNS"))
         for host, port in (("127.0.0.1", v4), ("127.0.0.5", v4), ("::1", v6)):
@@ -44,8 +45,10 @@ def test_a_wildcard_answers_from_each_address_that_is_asked(tmp_path: Path) -> N
             assert dns.query.tcp(query(), host, port=port, timeout=5).rcode() == 0
 
 
-def test_sockets_that_the_parent_opened(tmp_path: Path) -> None:
-    with running_node(tmp_path / "s", under=(sys.executable, "-c", PARENT)) as node:
+@pytest.mark.parametrize("workers", [0, 2])
+def test_sockets_that_the_parent_opened(tmp_path: Path, workers: int) -> None:
+    settings = [f"dns.workers={workers}"]
+    with running_node(tmp_path / "s", settings, under=(sys.executable, "-c", PARENT)) as node:
         assert node.call("PUT", "/v1/services/web/i1", {"host": "10.0.0.1"})[0] == 201
         for tcp in (False, True):
             assert node.ask("web.discovery.internal.", "A", tcp=tcp).rcode() == 0

@@ -1,4 +1,4 @@
-"""Workers that don't come up, and those whose sockets can't be shared."""
+"""Workers that don't come up."""
 
 from __future__ import annotations
 
@@ -27,3 +27,19 @@ async def test_workers_that_end_at_once_end_the_start(caplog: pytest.LogCaptureF
         await workers.settle(ready=True)
     await workers.close()
     assert caplog.text.count("has ended: it is replaced") >= FAILURES
+
+
+async def test_workers_that_cannot_be_told_what_there_is_end_the_start(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def opening(handed: Handed) -> Iterator[Told]:
+        yield SetUp(Config(), "n1", [], handed)
+        raise OSError("no more")
+
+    workers = Workers(1, DnsCounters(), opening)
+    udp, tcp = sockets.bind_dns("127.0.0.1:0")
+    await workers.start(udp, [tcp])
+    with pytest.raises(ConfigError, match="worker 0 ended"):
+        await workers.settle(ready=True)
+    await workers.close()
+    assert "no more" in caplog.text
