@@ -98,9 +98,15 @@ def _store(config: Config, origins: Mapping[str, str]) -> None:
 
 
 def member_settings(config: Config, node_name: str) -> MemberSettings:
-    """Of the member that engine `managed-etcd` runs; it has the node's name where it has none of its own."""
+    """Of the member that engine `managed-etcd` runs; it has the node's name where it has none of its own.
+
+    URLs come without a final slash: etcd compares them as text.
+    """
     member = config.store.member
-    return MemberSettings(**{**msgspec.structs.asdict(member), "name": member.name or node_name})
+    named = {name: getattr(member, name).rstrip("/") for name in ("client", "peer", "join")}
+    listed = {name: url.rstrip("/") for name, url in member.initial_cluster.items()}
+    own = {"name": member.name or node_name, "initial_cluster": listed}
+    return MemberSettings(**{**msgspec.structs.asdict(member), **named, **own})
 
 
 def _networks(config: Config, origins: Mapping[str, str]) -> None:

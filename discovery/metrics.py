@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 
 import msgspec
 from prometheus_client import CollectorRegistry, ProcessCollector
@@ -74,14 +75,16 @@ def render(
     stale_seconds: float = 0.0,
     workers: Tally | None = None,
     links: Sequence[tuple[str, Link]] = (),
+    certificates: Mapping[str, float] = MappingProxyType({}),
 ) -> bytes:
     """The text of `/metrics`. `status` None: the store does not answer, so its own numbers are left out.
 
     `up`: the store can be followed from here. `links`: the other nodes' names, and how each was found.
+    `certificates`: seconds until the end of each, by its setting.
     """
     registry = CollectorRegistry(auto_describe=False)
     up = up and status is not None
-    registry.register(_Snapshot(metrics, view, status, up, stale_seconds, workers, links))
+    registry.register(_Snapshot(metrics, view, status, up, stale_seconds, workers, links, certificates))
     ProcessCollector(registry=registry)
     return generate_latest(registry)
 
@@ -98,6 +101,7 @@ class _Snapshot:
         stale_seconds: float,
         workers: Tally | None,
         links: Sequence[tuple[str, Link]],
+        certificates: Mapping[str, float],
     ) -> None:
         self._metrics = metrics
         self._view = view
@@ -105,6 +109,7 @@ class _Snapshot:
         self._up = up
         self._stale_seconds = stale_seconds
         self._workers = workers
+        self._certificates = certificates
         self._links = links
 
     def collect(self) -> Iterator[Metric]:
@@ -121,6 +126,15 @@ class _Snapshot:
         yield _gauge("discovery_store_up", "1 while the store answers and is followed.", self._up)
         if self._status is not None:
             yield from self._store(self._status)
+        if self._certificates:
+            ends = GaugeMetricFamily(
+                "discovery_certificate_expires_seconds",
+                "Seconds until the end of a certificate of the store's member.",
+                labels=["setting"],
+            )
+            for setting, seconds in sorted(self._certificates.items()):
+                ends.add_metric([setting], seconds)
+            yield ends
         http = CounterMetricFamily(
             "discovery_http_requests_total", "HTTP requests answered.", labels=["method", "status"]
         )

@@ -153,8 +153,10 @@ class Node:
         if self.saved is not None:
             await self.saved.open()
             self._stack.push_async_callback(self.saved.close)
-        if self._member is not None:
-            self._stack.push_async_callback(self._member.close)
+        if (member := self._member) is not None:
+            self._stack.push_async_callback(member.close)
+            self.parts.trouble, self.parts.certificates = lambda: member.trouble, member.certificates
+            await member.open()
         context = self._tls_context(self._config) if bound.tls else None
         await self.store.start()
         self._stack.push_async_callback(self.store.close)

@@ -1,20 +1,17 @@
 """A managed etcd member: begun, joined, kept running, and found out about when the cluster removes it.
 
-Owns the order of things from a configuration to a member that runs, and every refusal on the way: a member that is
-set up wrongly must not start, since etcd would ignore some of it and damage itself by other parts (kv.md). It never
-serves the store's calls: `kv.etcd` does, on this member's client URL. What is decided stands in `member_plan`,
-what is on disk in `member_files`, the process in `member_process`, what other members say in `member_peers`.
+Owns the order of things from a configuration to a member that runs, and what is said of its trouble. It never serves
+the store's calls: `kv.etcd` does, on this member's client URL. Settings, versions and flags are judged in
+`member_plan`, who it is in `member_identity`; `member_process` keeps the etcd running, `member_certificates` looks
+at TLS.
 """
 
 from __future__ import annotations
 
 import asyncio
-import errno
+import datetime
 import logging
-import secrets
-import socket
-import urllib.parse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import aiohttp
@@ -22,90 +19,114 @@ import msgspec
 
 from discovery.errors import ConfigError, StoreError
 from discovery.kv import etcd_wire_pb2 as wire
-from discovery.kv.contract import InvalidRequest
-from discovery.kv.etcd_admin import add_learner, list_members, promote_member, remove_member
-from discovery.kv.etcd_endpoints import Access, Endpoints
-from discovery.kv.member_files import MemberFiles
-from discovery.kv.member_peers import Peer, ask_peers, tls_context
+from discovery.kv.etcd_admin import list_members, promote_member
+from discovery.kv.etcd_endpoints import STATUS, Access, Endpoints, Refused
+from discovery.kv.member_certificates import CertificateWatch, check_certificates
+from discovery.kv.member_files import MemberFiles, votes
+from discovery.kv.member_identity import identity_of
+from discovery.kv.member_peers import ask_peers, tls_context
 from discovery.kv.member_plan import (
     Identity,
     MemberSettings,
-    Version,
-    check_identity,
     check_settings,
     flags,
     judge_version,
-    new_identity,
-    refuse,
 )
+from discovery.kv.member_ports import FORMER_LIFE, free_port, until_free
 from discovery.kv.member_process import EtcdProcess, find_binary, version_said
+from discovery.kv.member_verdicts import waits_for
 
 log = logging.getLogger(__name__)
 
-CLOCK_LIMIT = 10.0  # seconds that clocks of members may differ
-PORT_LIMIT = 12.0  # seconds that an etcd of a former life may take to end
 START_LIMIT = 5.0  # seconds that a start waits for a member that serves
 PROMOTE_EVERY = 1.0  # seconds
-TELL_EVERY = 30.0  # seconds between two lines about the same trouble
+LOOK_EVERY = 2.0  # seconds
+TELL_EVERY = 30.0  # seconds between two lines about a trouble
 
 
 class EtcdMember:
-    """`directory` is `store.path`. Raises ConfigError when the settings do not fit together."""
+    """`directory` is `store.path`. Raises ConfigError when the settings or the certificates do not fit. Blocks."""
 
     def __init__(self, directory: Path, settings: MemberSettings) -> None:
         check_settings(settings)
+        ends = check_certificates(settings, datetime.datetime.now(datetime.UTC))
         self._directory = directory
         self._settings = settings
         self._files: MemberFiles | None = None
         self._process: EtcdProcess | None = None
         self._tasks: list[asyncio.Task[None]] = []
-        self._probe = ""
+        self._binary, self._version, self._probe = settings.binary, (0, 0, 0), ""
+        self._told = float("-inf")
+        self._is_told = False  # of the trouble
+        self._certificates = CertificateWatch(settings, ends)
+        self.trouble = ""  # one sentence while the member does not serve
 
     def access(self) -> Access:
-        """How the store reaches the cluster: this member first. The others are learned from it."""
+        """How the store reaches the cluster: this member first. The others are learned from it, or, as long as it does
+        not vote, from the one that it joins."""
         mine = self._settings
-        urls = [mine.client, *([mine.join] if mine.join else [])]
-        return Access(list(dict.fromkeys(urls)), cert=mine.cert, key=mine.key, ca=mine.ca, nearest_first=True)
+        urls = [mine.client]
+        if mine.join and mine.join != mine.client and not votes(self._directory):
+            urls.append(mine.join)
+        return Access(urls, cert=mine.cert, key=mine.key, ca=mine.ca, nearest_first=True)
 
     @property
     def pid(self) -> int:
         """The child's; 0 while it does not run."""
         return self._process.pid if self._process is not None else 0
 
-    async def start(self) -> None:
-        """Returns when the member serves, or after START_LIMIT when others must come first. Raises ConfigError."""
+    def certificates(self) -> Mapping[str, float]:
+        """When each certificate ends, by its setting: seconds since the epoch. Nothing without TLS."""
+        return {setting: end.timestamp() for setting, end in self._certificates.ends.items()}
+
+    async def open(self) -> None:
+        """All that can be refused at once, without the other members. Raises ConfigError."""
         mine = self._settings
-        binary = find_binary(mine.binary)
-        version, warning = judge_version(await version_said(binary), binary)
+        self._binary = find_binary(mine.binary)
+        self._version, warning = judge_version(await version_said(self._binary), self._binary)
         if warning:
             log.warning("%s", warning)
         files = self._files = await asyncio.to_thread(MemberFiles, self._directory)
+        if files.is_removed():
+            raise ConfigError(f"store.path: {_removed(files)}", field="store.path")
+        if files.identity() is None:
+            await until_free(mine.client, mine.peer)
+
+    async def start(self) -> None:
+        """Returns when the member serves, or after START_LIMIT when others must come first. Raises ConfigError.
+
+        What was opened is closed then.
+        """
         try:
-            await self._start(files, binary, version)
+            if self._files is None:
+                await self.open()
+            assert self._files is not None
+            await self._start(self._files)
         except BaseException:
             await self.close()
             raise
 
-    async def _start(self, files: MemberFiles, binary: str, version: Version) -> None:
-        if files.is_removed():
-            raise ConfigError(
-                f"the cluster has removed this member, its data in {files.folder} is worth nothing any more: "
-                "move that folder away and set store.member.join",
-                field="store.path",
-            )
-        await self._until_ports_are_free()
-        identity = await self._identity(files)
-        self._probe = f"http://127.0.0.1:{free_port()}"
-        words = flags(self._settings, identity, version, data=str(files.data), probe=self._probe)
-        self._process = EtcdProcess([binary, *words])
-        await self._process.start()
-        await self._until_it_serves(self._process)
+    async def _start(self, files: MemberFiles) -> None:
+        mine = self._settings
+        await until_free(mine.client, mine.peer, FORMER_LIFE if files.identity() is not None else 0.0)
+        identity = await identity_of(files, mine)
+
+        def command() -> Sequence[str]:
+            self._probe = f"http://127.0.0.1:{free_port()}"
+            words = flags(mine, identity, self._version, data=str(files.data), probe=self._probe)
+            return [self._binary, *words]
+
+        process = self._process = EtcdProcess(command)
+        await process.start()
+        await self._until_it_serves(files, process)
         self._tasks = [
-            asyncio.create_task(self._watch_removal(files, self._process), name="member-removal"),
+            asyncio.create_task(self._watch_removal(files, process), name="member-removal"),
             asyncio.create_task(self._watch_health(files), name="member-health"),
         ]
         if identity.learner:
             self._tasks.append(asyncio.create_task(self._promote(files, identity), name="member-promote"))
+        if mine.cert:
+            self._tasks.append(asyncio.create_task(self._certificates.run(), name="member-certificates"))
 
     async def close(self) -> None:
         """Ends the child in its own way. Closing twice is allowed."""
@@ -119,175 +140,105 @@ class EtcdMember:
             self._files.close()
             self._files = None
 
-    # ---------------------------------------------------------------- who it is
-
-    async def _identity(self, files: MemberFiles) -> Identity:
-        """The held one, or that of a member which begins now. Raises ConfigError."""
-        mine = self._settings
-        held = files.identity()
-        others = {
-            *mine.initial_cluster.values(),
-            *(held.initial_cluster.values() if held is not None else ()),
-        }
-        peers = await ask_peers(sorted(others - {mine.peer}), tls_context(mine))
-        self._check_clock(peers)
-        if held is not None and files.has_data():
-            check_identity(held, mine, str(files.folder))
-            self._check_cluster(held, peers, files)
-            return held
-        if files.has_data():
-            raise ConfigError(
-                f"store.path: {files.data} holds an etcd's data that was not begun here: move it away, or choose "
-                "another folder",
-                field="store.path",
-            )
-        if mine.join:
-            identity = await self._join(held)
-        else:
-            for peer in peers:
-                if any(mine.peer in each.peerURLs and each.clientURLs for each in peer.members):
-                    refuse(
-                        "initial_cluster",
-                        f"the cluster at {peer.url} knows this member, but {files.folder} has lost its data: "
-                        "set store.member.join to another member's client URL instead, and it is put in anew",
-                    )
-                if peer.cluster_id and not any(mine.peer in each.peerURLs for each in peer.members):
-                    refuse(
-                        "initial_cluster",
-                        f"{peer.url} is in a cluster that does not list {mine.peer}: set store.member.join to join it",
-                    )
-            identity = new_identity(mine)
-        await asyncio.to_thread(files.write_identity, identity)
-        return identity
-
-    def _check_clock(self, peers: Sequence[Peer]) -> None:
-        for peer in peers:
-            if not peer.error and abs(peer.ahead) > CLOCK_LIMIT:
-                way = "behind" if peer.ahead > 0 else "ahead of"
-                raise ConfigError(
-                    f"this machine's clock is {abs(peer.ahead):.0f} s {way} that of the member at {peer.url}: "
-                    "set the clocks (timedatectl set-ntp true) and start again"
-                )
-
-    def _check_cluster(self, held: Identity, peers: Sequence[Peer], files: MemberFiles) -> None:
-        for peer in peers:
-            if held.cluster_id and peer.cluster_id and peer.cluster_id != held.cluster_id:
-                refuse(
-                    "initial_cluster",
-                    f"{peer.url} is in cluster {peer.cluster_id}, the data in {files.folder} in {held.cluster_id}: "
-                    "correct the URL, or move the data away and join",
-                )
-
-    async def _join(self, held: Identity | None) -> Identity:
-        """Puts this member into the cluster as a learner, unless it stands there waiting. Raises ConfigError."""
-        mine = self._settings
-        endpoints = Endpoints(Access([mine.join], cert=mine.cert, key=mine.key, ca=mine.ca))
-        try:
-            members = await list_members(endpoints)
-            ours = next((each for each in members if mine.peer in each.peerURLs), None)
-            if (
-                ours is not None and ours.name
-            ):  # it ran once; its address is free here, so it does not run now
-                log.warning(
-                    "member %s at %s has lost its data: it is removed and put in anew", ours.name, mine.peer
-                )
-                await remove_member(endpoints, ours)
-                ours = None
-            if ours is None:
-                ours, members = await add_learner(endpoints, mine.peer)
-        except StoreError as error:
-            refuse("join", f"the cluster at {mine.join} can't be joined: {error.detail}")
-        finally:
-            await endpoints.close()
-        name = held.name if held is not None else f"{mine.name}-{secrets.token_hex(2)}"
-        urls = {each.name: each.peerURLs[0] for each in members if each.name and each.peerURLs}
-        return Identity(
-            name, mine.peer, urls | {name: mine.peer}, token="", state="existing", learner=ours.isLearner
-        )
+    # ---------------------------------------------------------------- how it is
 
     async def _promote(self, files: MemberFiles, identity: Identity) -> None:
-        """Asks until this member may vote: etcd refuses for as long as it has not caught up."""
+        """Asks until this member may vote: etcd refuses for as long as it has not caught up, or others are away."""
         endpoints = Endpoints(self.access())
-        told = float("-inf")
         loop = asyncio.get_running_loop()
+        told = loop.time()
         try:
             while True:
                 await asyncio.sleep(PROMOTE_EVERY)
                 try:
-                    ours = await self._listed(endpoints)
-                    if ours is not None and ours.isLearner:
+                    members = await list_members(endpoints)
+                    endpoints.follow(url for each in members for url in each.clientURLs)
+                    ours = next((each for each in members if self._settings.peer in each.peerURLs), None)
+                    if ours is None:
+                        continue  # removed: the watch on that says so
+                    if ours.isLearner:
                         await promote_member(endpoints, ours)
-                    if ours is not None:
-                        held = files.identity() or identity
-                        files.write_identity(msgspec.structs.replace(held, learner=False))
-                        log.info("this member votes now")
-                        return
-                except InvalidRequest as error:
-                    log.debug("not promoted yet: %s", error)
+                    held = files.identity() or identity
+                    await asyncio.to_thread(
+                        files.write_identity, msgspec.structs.replace(held, learner=False)
+                    )
+                    log.info("this member votes now")
+                    return
                 except StoreError as error:
-                    if loop.time() - told > TELL_EVERY:
+                    if loop.time() - told >= TELL_EVERY:
                         told = loop.time()
-                        log.info("this member does not vote yet: %s", error)
+                        log.warning("this member does not vote yet: %s", error)
         finally:
             await endpoints.close()
 
-    async def _listed(self, endpoints: Endpoints) -> wire.Member | None:
-        members = await list_members(endpoints)
-        return next((each for each in members if self._settings.peer in each.peerURLs), None)
-
-    # ---------------------------------------------------------------- how it is
-
-    async def _until_it_serves(self, process: EtcdProcess) -> None:
+    async def _until_it_serves(self, files: MemberFiles, process: EtcdProcess) -> None:
         """Raises ConfigError when it ends at once."""
         loop = asyncio.get_running_loop()
         end = loop.time() + START_LIMIT
         while loop.time() < end:
+            if process.removed.is_set():
+                await asyncio.to_thread(files.mark_removed)
+                raise ConfigError(f"store.path: {_removed(files)}", field="store.path")
             if process.ended.is_set():
                 raise ConfigError(f"etcd ended at once: {process.last_words}", field="store.member")
-            if not await self._trouble():
+            if await self._is_healthy():
                 return
             await asyncio.sleep(0.05)
-        log.warning("the member does not serve yet: %s", await self._whom_it_waits_for())
+        self.trouble = await self._complaint()
+        self._tell()
 
-    async def _trouble(self) -> str:
-        """Why the member does not serve; "" when it does."""
-        limit = aiohttp.ClientTimeout(2.0)
+    async def _is_healthy(self) -> bool:
+        """It has a leader and no alarm, by its own word."""
+        limit = aiohttp.ClientTimeout(LOOK_EVERY)
         try:
             async with (
                 aiohttp.ClientSession(timeout=limit) as session,
                 session.get(f"{self._probe}/health") as answer,
             ):
-                said = await answer.text()
-        except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            return str(error) or "it does not answer"
-        return "" if '"true"' in said else said.strip()
+                return b'"true"' in await answer.read()
+        except (aiohttp.ClientError, OSError, TimeoutError):
+            return False
 
-    async def _whom_it_waits_for(self) -> str:
+    async def _complaint(self) -> str:
+        """What is wrong with a member that is not healthy."""
         mine = self._settings
+        if not self.pid:
+            return "the member does not run: its last words are in the log"
+        endpoints = Endpoints(Access([mine.client], cert=mine.cert, key=mine.key, ca=mine.ca))
+        try:
+            status = await endpoints.once(endpoints.current, STATUS, wire.StatusRequest())
+        except Refused:
+            status = wire.StatusResponse()
+        finally:
+            await endpoints.close()
+        alarms = [each for each in status.errors if "no leader" not in each]
+        if status.leader and alarms:
+            return f"the member takes no writes: {', '.join(alarms)}"
         held = self._files.identity() if self._files is not None else None
-        urls = [
-            url for url in (held.initial_cluster.values() if held is not None else ()) if url != mine.peer
-        ]
-        away = [
-            f"{peer.url} ({peer.error})" for peer in await ask_peers(urls, tls_context(mine)) if peer.error
-        ]
-        return f"it waits for {', '.join(away)}" if away else "it has no quorum, or no leader yet"
+        listed = held.initial_cluster.values() if held is not None else ()
+        own, *others = await ask_peers(
+            [mine.peer, *(url for url in listed if url != mine.peer)], tls_context(mine)
+        )
+        return f"the member does not serve: {waits_for(own, others)}"
 
     async def _watch_health(self, files: MemberFiles) -> None:
         """Tells when the member stops and begins to serve, and notes once to which cluster the data belongs."""
-        told: float | None = None
-        loop = asyncio.get_running_loop()
         while True:
-            trouble = await self._trouble()
-            if not trouble:
-                if told is not None:
+            if await self._is_healthy():
+                if self._is_told:
                     log.info("the member serves again")
-                told = None
+                self.trouble, self._is_told = "", False
                 await self._note_cluster(files)
-            elif told is None or loop.time() - told > TELL_EVERY:
-                told = loop.time()
-                log.warning("the member does not serve (%s): %s", trouble, await self._whom_it_waits_for())
-            await asyncio.sleep(2.0)
+            else:
+                self.trouble = await self._complaint()
+                self._tell()
+            await asyncio.sleep(LOOK_EVERY)
+
+    def _tell(self) -> None:
+        now = asyncio.get_running_loop().time()
+        if now - self._told >= TELL_EVERY:
+            self._told, self._is_told = now, True
+            log.warning("%s", self.trouble)
 
     async def _note_cluster(self, files: MemberFiles) -> None:
         held = files.identity()
@@ -295,52 +246,22 @@ class EtcdMember:
             return
         (peer,) = await ask_peers([self._settings.peer], tls_context(self._settings))
         if peer.cluster_id:
-            files.write_identity(msgspec.structs.replace(held, cluster_id=peer.cluster_id))
+            await asyncio.to_thread(
+                files.write_identity, msgspec.structs.replace(held, cluster_id=peer.cluster_id)
+            )
 
     async def _watch_removal(self, files: MemberFiles, process: EtcdProcess) -> None:
         await process.removed.wait()
+        for task in self._tasks:
+            if task is not asyncio.current_task() and task.get_name() != "member-certificates":
+                task.cancel()
         await asyncio.to_thread(files.mark_removed)
-
-    # ---------------------------------------------------------------- ports
-
-    async def _until_ports_are_free(self) -> None:
-        """Raises ConfigError when another program has them for longer than an etcd takes to end."""
-        end = asyncio.get_running_loop().time() + PORT_LIMIT
-        for name in ("client", "peer"):
-            while (complaint := _port_trouble(name, getattr(self._settings, name))) is not None:
-                held = self._files.identity() if self._files is not None else None
-                if held is None or asyncio.get_running_loop().time() > end:  # never ran here: it is not ours
-                    raise complaint
-                await asyncio.sleep(0.2)
+        self.trouble = _removed(files)
+        log.error("%s", self.trouble)
 
 
-def _port_trouble(setting: str, url: str) -> ConfigError | None:
-    parts = urllib.parse.urlsplit(url)
-    host, port = parts.hostname or "", parts.port or 0
-    try:
-        family, kind, proto, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        with socket.socket(family, kind, proto) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(address)
-            probe.listen(1)
-    except socket.gaierror as error:
-        what = (
-            f"{host} is no name that this machine knows ({error.strerror}): write an address of this machine"
-        )
-    except OSError as error:
-        if error.errno == errno.EADDRINUSE:
-            what = f"{host}:{port} is taken by another program (Debian's etcd service?): stop it, or use another port"
-        elif error.errno == errno.EADDRNOTAVAIL:
-            what = f"{host} is no address of this machine: write one of `ip address`"
-        else:
-            what = f"{host}:{port} can't be listened on: {error.strerror}"
-    else:
-        return None
-    return ConfigError(f"store.member.{setting}: {what}", field=f"store.member.{setting}")
-
-
-def free_port() -> int:
-    """One of loopback that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def _removed(files: MemberFiles) -> str:
+    return (
+        f"the cluster has removed this member, and its data in {files.folder} is worth nothing any more: "
+        "move that folder away and set store.member.join to put it in anew"
+    )

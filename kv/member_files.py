@@ -18,6 +18,16 @@ from discovery.kv.sqlite_file import DirectoryLock, sync_directory
 FOLDER, IDENTITY, DATA, REMOVED = "etcd", "member.json", "data", "removed"
 
 
+def votes(directory: Path) -> bool:
+    """Whether a member with data that may vote lives below `directory`. False, too, for what can't be read. Blocks."""
+    folder = directory / FOLDER
+    try:
+        held = msgspec.json.decode((folder / IDENTITY).read_bytes(), type=Identity)
+    except (OSError, msgspec.DecodeError):
+        return False
+    return not held.learner and (folder / DATA / "member").exists()
+
+
 class MemberFiles:
     """Below `directory`, which is `store.path`. Raises ConfigError when it can't be made or is in use. Blocks."""
 

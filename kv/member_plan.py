@@ -7,14 +7,16 @@ that names the setting and says what to change.
 from __future__ import annotations
 
 import hashlib
+import ipaddress
 import re
+import urllib.parse
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, NoReturn
 
 import msgspec
 
 from discovery.errors import ConfigError
-from discovery.kv.etcd_urls import is_whole
+from discovery.kv.etcd_urls import is_local, is_whole
 
 COMPACTION = "5m"  # of history that etcd keeps
 QUOTA = 8 << 30  # bytes; etcd's own advice for the most
@@ -91,45 +93,80 @@ def judge_version(said: str, binary: str) -> Judgement:
 def check_settings(settings: MemberSettings) -> None:
     """The rules between the settings. Raises ConfigError."""
     for name, url in (("client", settings.client), ("peer", settings.peer)):
+        example = f"http://10.0.0.1:{'2379' if name == 'client' else '2380'}"
         if not is_whole(url) or not _port(url):
+            refuse(name, f"expected a URL such as {example}; got {url!r}")
+        if not _is_bound(url):
             refuse(
                 name,
-                f"expected a URL such as http://10.0.0.1:{'2379' if name == 'client' else '2380'}; got {url!r}",
+                f"expected one address of this machine, which the others reach too, as in {example}; got {url!r}",
             )
     if settings.client == settings.peer:
         refuse("peer", f"{settings.peer} is the client URL too: use two ports, such as 2379 and 2380")
     given = [bool(each) for each in (settings.cert, settings.key, settings.ca)]
     if any(given) and not all(given):
         refuse("cert", "cert, key and ca belong together: `discovery cluster certs` makes all three")
-    scheme = "https://" if all(given) else "http://"
-    for name, url in (("client", settings.client), ("peer", settings.peer)):
-        if not url.startswith(scheme):
-            refuse(
-                name,
-                f"expected {scheme} as cert, key and ca are {'' if all(given) else 'not '}set; got {url!r}",
-            )
     if settings.join and settings.initial_cluster:
         refuse("join", "a member either joins or begins a cluster: leave out join or initial_cluster")
     if settings.join and not is_whole(settings.join):
         refuse("join", f"expected the client URL of a member that runs; got {settings.join!r}")
     for name, url in settings.initial_cluster.items():
-        if not is_whole(url):
+        if not is_whole(url) or not _port(url):
             refuse(
                 "initial_cluster", f"{name}: expected a peer URL such as http://10.0.0.1:2380; got {url!r}"
             )
-    if settings.initial_cluster:
-        listed = settings.initial_cluster.get(settings.name)
-        if listed is None:
-            known = ", ".join(settings.initial_cluster)
-            refuse("name", f"{settings.name} is not in initial_cluster ({known}): use one of its names")
-        if listed.rstrip("/") != settings.peer.rstrip("/"):
-            refuse("peer", f"{settings.peer} is not what initial_cluster says of {settings.name} ({listed})")
-        if len(set(settings.initial_cluster.values())) != len(settings.initial_cluster):
-            refuse("initial_cluster", "two members have one peer URL: each needs its own")
+    _check_schemes(settings, tls=all(given))
+    _check_list(settings)
+    _check_reach(settings)
+
+
+def _check_schemes(settings: MemberSettings, *, tls: bool) -> None:
+    scheme = "https://" if tls else "http://"
+    urls = [("client", settings.client), ("peer", settings.peer)]
+    urls += [("join", settings.join)] * bool(settings.join)
+    urls += [("initial_cluster", url) for url in settings.initial_cluster.values()]
+    for name, url in urls:
+        if not url.startswith(scheme):
+            refuse(name, f"expected {scheme} as cert, key and ca are {'' if tls else 'not '}set; got {url!r}")
+
+
+def _check_list(settings: MemberSettings) -> None:
+    if not settings.initial_cluster:
+        return
+    listed = settings.initial_cluster.get(settings.name)
+    if listed is None:
+        known = ", ".join(settings.initial_cluster)
+        refuse("name", f"{settings.name} is not in initial_cluster ({known}): use one of its names")
+    if listed != settings.peer:
+        refuse("peer", f"{settings.peer} is not what initial_cluster says of {settings.name} ({listed})")
+    if len(set(settings.initial_cluster.values())) != len(settings.initial_cluster):
+        refuse("initial_cluster", "two members have one peer URL: each needs its own")
+
+
+def _check_reach(settings: MemberSettings) -> None:
+    """A loopback URL would lead the others to themselves."""
+    others = [settings.join] * bool(settings.join)
+    others += [url for url in settings.initial_cluster.values() if url != settings.peer]
+    away = next((url for url in others if not is_local(url)), None)
+    for name, url in (("client", settings.client), ("peer", settings.peer)):
+        if away is not None and is_local(url):
+            refuse(
+                name,
+                f"{url} is loopback, which the member at {away} can't reach: write an address of this machine",
+            )
 
 
 def _port(url: str) -> bool:
     return re.search(r":\d+/?$", url) is not None
+
+
+def _is_bound(url: str) -> bool:
+    """etcd listens on addresses alone; one for all interfaces would be told to the others as it stands."""
+    host = urllib.parse.urlsplit(url).hostname or ""
+    try:
+        return host == "localhost" or not ipaddress.ip_address(host).is_unspecified
+    except ValueError:
+        return False
 
 
 def new_identity(settings: MemberSettings) -> Identity:

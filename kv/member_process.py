@@ -2,7 +2,9 @@
 
 Owns the child and its log. It decides nothing about clusters. How: `setpriv --pdeathsig` makes the kernel end the child
 with us, however we end; its JSON lines go to our log, an etcd `info` as debug and a `warn` as info, since neither
-asks anything of anybody. One that ends by itself is started again, with a growing pause.
+asks anything of anybody. One that ends by itself is started again, with a growing pause; one that the cluster has
+removed is not. It is spawned by `subprocess`, which uses vfork: the event loop's own way forks, and a fork while gRPC
+is in use crashes in the child before etcd ever begins.
 """
 
 from __future__ import annotations
@@ -12,8 +14,9 @@ import logging
 import os
 import shutil
 import signal
+import subprocess
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -22,11 +25,13 @@ from discovery.errors import ConfigError
 
 log = logging.getLogger("discovery.etcd")
 
+VERSION_LIMIT = 10.0  # seconds for `etcd --version`
 STOP_LIMIT = 10.0  # seconds after SIGTERM
 FIRST_PAUSE, MAX_PAUSE = 0.5, 30.0  # seconds before it is started again
 STEADY = 60.0  # seconds after which a pause begins small again
 KEPT_LINES = 5
 LONGEST_LINE = 1 << 20  # bytes
+REMOVED = "permanently removed from the cluster"  # etcd's words
 
 _LEVELS = {"debug": logging.DEBUG, "info": logging.DEBUG, "warn": logging.INFO}
 _COMMON = ("level", "ts", "caller", "msg", "logger", "stacktrace")
@@ -60,25 +65,56 @@ def find_binary(binary: str) -> str:
 
 
 async def version_said(binary: str) -> str:
-    """What `etcd --version` prints. Raises ConfigError when it can't be run."""
+    """What `etcd --version` prints; "" when it does not end. Raises ConfigError when it can't be run."""
+    command = [binary, "--version"]
     try:
-        child = await asyncio.create_subprocess_exec(
-            binary, "--version", stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL
+        done = await asyncio.to_thread(
+            subprocess.run, command, stdin=subprocess.DEVNULL, capture_output=True, timeout=VERSION_LIMIT
         )
-        said, _ = await child.communicate()
     except OSError as error:
         raise ConfigError(
             f"store.member.binary: {binary} can't be run: {error.strerror}", field="store.member.binary"
         ) from None
-    return said.decode(errors="replace")
+    except subprocess.TimeoutExpired:
+        return ""
+    return done.stdout.decode(errors="replace")
+
+
+class _Child:
+    """One life of the process. `code` is -N when signal N ended it."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        loop = asyncio.get_running_loop()
+        self.process = process
+        self.lines = asyncio.StreamReader(LONGEST_LINE)
+        self.code: asyncio.Future[int] = loop.create_future()
+        self._pidfd = os.pidfd_open(process.pid)
+        loop.add_reader(self._pidfd, self._has_ended)
+
+    async def listen(self) -> None:
+        """Its log comes to `lines` from now on."""
+        loop = asyncio.get_running_loop()
+        assert self.process.stderr is not None
+        await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(self.lines), self.process.stderr)
+
+    def _has_ended(self) -> None:
+        asyncio.get_running_loop().remove_reader(self._pidfd)
+        os.close(self._pidfd)
+        code = self.process.wait()
+        if not self.code.done():
+            self.code.set_result(code)
+
+    @property
+    def runs(self) -> bool:
+        return not self.code.done()
 
 
 class EtcdProcess:
-    """`command`: the program and its arguments. `told` is called with every line of its log."""
+    """`command` gives the program and its arguments, for every start anew."""
 
-    def __init__(self, command: Sequence[str]) -> None:
+    def __init__(self, command: Callable[[], Sequence[str]]) -> None:
         self._command = command
-        self._child: asyncio.subprocess.Process | None = None
+        self._child: _Child | None = None
         self._keeping: asyncio.Task[None] | None = None
         self._last: deque[str] = deque(maxlen=KEPT_LINES)
         self.removed = asyncio.Event()  # the cluster has put this member out
@@ -88,7 +124,7 @@ class EtcdProcess:
     @property
     def pid(self) -> int:
         """0 while it does not run."""
-        return self._child.pid if self._child is not None and self._child.returncode is None else 0
+        return self._child.process.pid if self._child is not None and self._child.runs else 0
 
     @property
     def last_words(self) -> str:
@@ -96,7 +132,13 @@ class EtcdProcess:
         return self._last[-1] if self._last else "it said nothing"
 
     async def start(self) -> None:
-        await self._spawn()
+        """Raises ConfigError when it can't be started."""
+        try:
+            await self._spawn()
+        except OSError as error:
+            raise ConfigError(
+                f"etcd can't be started: {error.strerror}", field="store.member.binary"
+            ) from None
         self._keeping = asyncio.create_task(self._keep(), name="etcd-process")
 
     async def stop(self) -> None:
@@ -106,34 +148,37 @@ class EtcdProcess:
             keeping.cancel()
             await asyncio.gather(keeping, return_exceptions=True)
         child, self._child = self._child, None
-        if child is None or child.returncode is not None:
+        if child is None or not child.runs:
             return
-        child.send_signal(signal.SIGTERM)
+        child.process.send_signal(signal.SIGTERM)
         listening = asyncio.create_task(self._listen(child))
         try:
             async with asyncio.timeout(STOP_LIMIT):
-                await child.wait()
+                await asyncio.shield(child.code)
         except TimeoutError:
             log.warning("etcd did not end within %.0f s and is killed", STOP_LIMIT)
-            child.kill()
-            await child.wait()
+            child.process.kill()
+            await child.code
         listening.cancel()
         await asyncio.gather(listening, return_exceptions=True)
 
     async def _spawn(self) -> None:
         setpriv = shutil.which("setpriv")
         bound = [setpriv, "--pdeathsig", "TERM", "--"] if setpriv is not None else []
+        if not bound:
+            log.warning("there is no setpriv (util-linux): if this node is killed, its etcd goes on")
         environment = {name: text for name, text in os.environ.items() if not name.startswith("ETCD_")}
-        self._child = await asyncio.create_subprocess_exec(
-            *bound,
-            *self._command,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.PIPE,
-            env=environment,
-            limit=LONGEST_LINE,
-            start_new_session=True,  # ^C on the terminal is for us; we end it in our order
+        self._child = _Child(
+            subprocess.Popen(  # noqa: ASYNC220, S603  # a millisecond; the program is the operator's
+                [*bound, *self._command()],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                env=environment,
+                start_new_session=True,  # ^C on the terminal is for us; we end it in our order
+            )
         )
+        await self._child.listen()
 
     async def _keep(self) -> None:
         loop = asyncio.get_running_loop()
@@ -142,24 +187,27 @@ class EtcdProcess:
             begin = loop.time()
             assert self._child is not None
             await self._listen(self._child)
-            code = await self._child.wait()
+            code = await asyncio.shield(self._child.code)
             self.ended.set()
             if self.removed.is_set():
-                log.error("etcd ended: the cluster has removed this member")
                 return
             if loop.time() - begin > STEADY:
                 pause = FIRST_PAUSE
             log.error("etcd ended (%d) and is started again in %.1f s: %s", code, pause, self.last_words)
-            await asyncio.sleep(pause)
-            pause = min(2 * pause, MAX_PAUSE)
-            self.restarts += 1
-            await self._spawn()
+            while True:
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, MAX_PAUSE)
+                self.restarts += 1
+                try:
+                    await self._spawn()
+                    break
+                except OSError as error:
+                    log.error("etcd can't be started, and again in %.1f s: %s", pause, error)
 
-    async def _listen(self, child: asyncio.subprocess.Process) -> None:
-        assert child.stderr is not None
+    async def _listen(self, child: _Child) -> None:
         while True:
             try:
-                raw = await child.stderr.readline()
+                raw = await child.lines.readline()
             except ValueError:  # longer than LONGEST_LINE: the rest comes as lines of their own
                 continue
             if not raw:
@@ -168,5 +216,5 @@ class EtcdProcess:
             log.log(line.level, "%s", line.text)
             if line.level > logging.INFO:
                 self._last.append(line.text)
-            if "permanently removed from the cluster" in line.text:
+            if REMOVED in line.text:
                 self.removed.set()

@@ -29,10 +29,10 @@ from discovery.kv.etcd_admin import give_room
 from discovery.kv.etcd_endpoints import Access, Endpoints
 from discovery.kv.etcd_history import History
 from discovery.kv.etcd_snapshot import write_snapshot
-from discovery.kv.member import free_port
 from discovery.kv.member_files import MemberFiles
 from discovery.kv.member_peers import ask_peers, tls_context
 from discovery.kv.member_plan import Identity, MemberSettings, Version, flags, judge_version
+from discovery.kv.member_ports import free_port
 from discovery.kv.member_process import EtcdProcess, find_binary, version_said
 from discovery.kv.snapshot import BUMP
 
@@ -228,7 +228,7 @@ class _Recovery:
         client, peer, probe = (f"http://127.0.0.1:{free_port()}" for _ in range(3))
         settings = msgspec.structs.replace(self._settings, client=client, peer=peer, cert="", key="", ca="")
         words = flags(settings, identity, self._version, data=str(data), probe=probe, force_new=force_new)
-        process = EtcdProcess([self._binary, *words])
+        process = EtcdProcess(lambda: [self._binary, *words])
         endpoints = Endpoints(Access([client]))
         await process.start()
         try:

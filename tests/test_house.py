@@ -54,6 +54,7 @@ PURE = {
     "kv/etcd_urls.py",
     "kv/guard.py",
     "kv/member_plan.py",
+    "kv/member_verdicts.py",
     "kv/remaining.py",
     "dns/source.py",
     "dns/zone.py",

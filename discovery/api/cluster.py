@@ -104,6 +104,8 @@ async def get(request: web.Request) -> web.Response:
             found = answer
     if parts.feed.lost:
         errors.append(f"out of reach for {parts.feed.stale_seconds:.1f} s: {parts.feed.trouble}")
+    if trouble := parts.trouble():
+        errors.append(trouble)
     store = StoreSide(parts.config.store.engine, reachable, errors, [_member(each) for each in found])
     return reply(request, Cluster(parts.view.revision, _nodes(parts), store))
 

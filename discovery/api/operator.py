@@ -69,7 +69,10 @@ async def readyz(request: web.Request) -> web.Response:
 async def _check_writes(parts: ApiParts) -> None:
     """Raises Unavailable, which names what keeps the store from taking writes."""
     if parts.feed.lost:
-        raise Unavailable(f"the store has been out of reach for {parts.feed.stale_seconds:.1f} s")
+        why = parts.trouble()
+        raise Unavailable(
+            f"the store has been out of reach for {parts.feed.stale_seconds:.1f} s{why and f': {why}'}"
+        )
     await parts.store.range(b"", b"\0", limit=1, keys_only=True)  # without a quorum even this fails
     status = await parts.store.status()
     if status.errors:

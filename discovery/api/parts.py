@@ -7,7 +7,7 @@ share. It never builds a part and starts nothing.
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -51,6 +51,8 @@ class ApiParts:
     others: Callable[[], Sequence[NodeRecord]] = tuple
     link: Callable[[NodeRecord], Link] = lambda node: Link()  # a field's default
     workers: Workers | None = None
+    trouble: Callable[[], str] = str
+    certificates: Callable[[], Mapping[str, float]] = dict
     now: Callable[[], float] = time.time
     stopping: bool = False
     zones: dict[Path, ZoneConfig] = field(init=False)

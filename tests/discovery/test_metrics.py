@@ -123,3 +123,11 @@ def test_what_another_process_counted_is_added_to_each() -> None:
     one.add(other.values())
     assert [getattr(one, name) for name in names] == [101 * number for number in range(1, len(names) + 1)]
     assert one.rcodes == [101 * number for number in range(24)]
+
+
+def test_the_end_of_the_member_s_certificates() -> None:
+    ends = {"store.member.ca": 3e8, "store.member.cert": -5.0}
+    found = samples(render(Metrics(), view(), STATUS, certificates=ends))
+    assert found["discovery_certificate_expires_seconds", "store.member.ca"] == 3e8
+    assert found["discovery_certificate_expires_seconds", "store.member.cert"] == -5
+    assert not [name for name, *_ in samples(render(Metrics(), view(), STATUS)) if "certificate" in name]

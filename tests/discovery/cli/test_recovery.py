@@ -22,7 +22,7 @@ MANAGED = ("--set", "store.engine=managed-etcd")
             "store.engine: embedded runs no member here: expected managed-etcd, or use `discovery store",
         ),
         (("restore", "x.db", "--set", "store.engine=etcd"), "etcd runs no member here"),
-        (("recover", *MANAGED, "--set", "store.member.join=http://10.0.0.1:2379"), "leave it out here"),
+        (("recover", *MANAGED, "--set", "store.member.join=http://127.0.0.1:3379"), "leave it out here"),
         (
             ("recover", *MANAGED, "--set", "store.member.binary=no-such-etcd"),
             "there is no program no-such-etcd",
