@@ -34,6 +34,7 @@ from discovery.workers.messages import (
     Handed,
     Kept,
     Loaded,
+    Records,
     Reloaded,
     SetUp,
     Tick,
@@ -113,7 +114,6 @@ class Worker(asyncio.Protocol):
     def _take(self, message: Told) -> None:
         match message:
             case SetUp():
-                gc.disable()  # nothing but the view is made until it is loaded
                 self.answering = Answering(message)
                 self._handed = message.handed
             case Ask(number, path, qtype):
@@ -121,22 +121,25 @@ class Worker(asyncio.Protocol):
                     self._say(Kept(number))
             case _:
                 assert self.answering is not None
+                if isinstance(message, Records):
+                    gc.disable()  # nothing but the view is made until it is loaded
                 self.answering.take(message)
                 if isinstance(message, Loaded):
-                    gc.freeze()  # what stays for long is not looked through again and again
                     gc.enable()
-                    if self._starting is None:
-                        self._starting = asyncio.create_task(self._start())
+                    gc.freeze()  # what stays for long is not looked through again and again
+                    if self._starting is None and self._handed is not None:
+                        self._starting = asyncio.create_task(self._start(self.answering, self._handed))
 
-    async def _start(self) -> None:
-        assert self.answering is not None
-        assert self._handed is not None
-        handed = self._handed
+    async def _start(self, answering: Answering, handed: Handed) -> None:
         udp, neighbours, tcp, tls = (
             [_socket(number) for number in numbers]
             for numbers in (handed.udp, handed.neighbours, handed.tcp, handed.tls)
         )
-        await self.answering.server.start(udp, tcp, tls, self.answering.context, neighbours=neighbours)
+        try:
+            await answering.server.start(udp, tcp, tls, answering.context, neighbours=neighbours)
+        except Exception:
+            log.exception("a DNS worker could not begin to answer, and ends")
+            os._exit(1)
         self._serving = True
         self._acknowledge(counted=False)
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import sys
 import tempfile
 import time
 import urllib.request
@@ -25,7 +24,6 @@ from pathlib import Path
 from tests.bench.bench_dns import (
     CLIENT_CORE,
     PACE,
-    PURE,
     ROUNDS,
     SECONDS,
     SERVER_CORE,
@@ -61,9 +59,14 @@ def serving(bench: Bench, workers: int, *, pure: bool, count: int = 0) -> Iterat
     """With `count` instances, or as many as the other scenarios have."""
     directory = Path(tempfile.mkdtemp(dir=bench.directory))
     asyncio.run(fill(directory / "store", instances(count // 10, 10) if count else instances()))
-    command = (sys.executable, *PURE) if pure else (sys.executable, "-m", "discovery")
-    with running_node(directory / "store", [f"dns.workers={workers}"], command=command) as running:
-        yield running
+    if pure:  # in the workers, too, which are interpreters of their own
+        (directory / "sitecustomize.py").write_text("import sys; sys.modules['discovery.dns._fast'] = None\n")
+        os.environ["PYTHONPATH"] = str(directory)
+    try:
+        with running_node(directory / "store", [f"dns.workers={workers}"]) as running:
+            yield running
+    finally:
+        os.environ.pop("PYTHONPATH", None)
 
 
 def ask(
