@@ -97,6 +97,8 @@ async def test_what_was_loaded_anew_replaces_all(tmp_path: Path) -> None:
     async with opened(tmp_path) as saved:
         saved.restore(KVS, 600)
         saved.apply([Event(KV(b"/skydns/x", b"x", 601, 601, 1))], 601)
+    async with opened(tmp_path) as saved:
+        saved.apply([Event(KV(b"/skydns/y", b"y", 602, 602, 1))], 602)
         saved.restore(KVS[7:9], 700)
     assert await loaded(tmp_path) == Saved(KVS[7:9], 700, 0.0)
 
@@ -178,7 +180,7 @@ async def test_a_damaged_file_is_begun_anew_and_told(
     if damage == "head":
         content[:100] = b"?" * 100
     elif damage == "middle":
-        content[2 * 4096 :] = b"?" * (len(content) - 2 * 4096)
+        content[3 * 4096 :] = b"?" * (len(content) - 3 * 4096)
     else:
         del content[3 * 4096 :]
     file.write_bytes(content)

@@ -138,10 +138,10 @@ async def test_two_nodes_that_advance_at_once_agree(cluster: EtcdCluster) -> Non
     async with opened(cluster) as one, opened(cluster) as two:
         stores: list[Store] = [one, two, one, two]
         await asyncio.gather(one.put(b"/a", b""), two.put(b"/a", b""))
-        await asyncio.gather(*(store.advance(1000 + n) for n, store in enumerate(stores)))
-        first, second = await one.put(b"/a", b""), 0
-        assert first > 1003
-        await two.advance(1003)  # as a node does that finds less than it has seen
+        await asyncio.gather(*(store.advance(5000 - 1000 * n) for n, store in enumerate(stores)))
+        first = await one.put(b"/a", b"")
+        assert first > 5000
+        await two.advance(5000)  # as a node does that finds less than it has seen
         second = await two.put(b"/a", b"")
         assert second == first + 1
 
