@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from discovery.kv.contract import Corrupt, FutureRevision, Store
-from discovery.kv.etcd_endpoints import Access, Endpoints
+from discovery.kv.etcd_endpoints import TXN, A, Access, Endpoints, Method, Q
 from discovery.kv.etcd_history import BASE_KEY, History
 from tests.support.etcd import EtcdCluster, etcd_cluster
 from tests.support.etcd_store import eventually, opened
@@ -144,6 +144,27 @@ async def test_two_nodes_that_advance_at_once_agree(cluster: EtcdCluster) -> Non
         await two.advance(5000)  # as a node does that finds less than it has seen
         second = await two.put(b"/a", b"")
         assert second == first + 1
+
+
+async def test_a_base_that_was_raised_meanwhile_is_not_lowered(cluster: EtcdCluster) -> None:
+    class Between(Endpoints):
+        """Another node raises it between the read and the write."""
+
+        is_done = False
+
+        async def call(self, method: Method[Q, A], request: Q, *, repeatable: bool, leader: bool = True) -> A:
+            if method is TXN and not self.is_done:
+                self.is_done = True
+                await other.advance(5000)
+            return await super().call(method, request, repeatable=repeatable, leader=leader)
+
+    async with opened(cluster) as other:
+        endpoints = Between(Access(cluster.endpoints))
+        await History(endpoints, lambda: None).advance(2000)
+        assert endpoints.is_done
+        await endpoints.close()
+        await other.advance(5000)
+        assert cluster.ctl("get", BASE_KEY.decode(), "--print-value-only").strip() in ("4999", "4998")
 
 
 async def test_a_base_that_another_node_raised_is_noticed_and_ends_the_watches(cluster: EtcdCluster) -> None:
