@@ -324,7 +324,9 @@ class EtcdStore:
                 for watch in list(self._watches):
                     watch.look(revision)
                 if looks % FOLLOW_EVERY == 0:
-                    self._endpoints.follow(await member_urls(self._endpoints))
+                    urls, are_all = await member_urls(self._endpoints)
+                    self._endpoints.follow(urls)
+                    looks -= not are_all  # a cluster that has just begun: ask again at the next look
                 looks += 1
             except StoreError as error:
                 for watch in list(self._watches):

@@ -19,10 +19,14 @@ _ALARMS = {
 }
 
 
-async def member_urls(endpoints: Endpoints) -> Sequence[str]:
-    """The client URLs that the members advertise. Raises what a call raises."""
+async def member_urls(endpoints: Endpoints) -> tuple[Sequence[str], bool]:
+    """The client URLs that the voting members advertise, and whether all have: one that has not run has none.
+
+    Raises what a call raises.
+    """
     listed = await endpoints.call(MEMBERS, wire.MemberListRequest(), repeatable=True, leader=False)
-    return [url for member in listed.members for url in member.clientURLs if not member.isLearner]
+    voting = [member.clientURLs for member in listed.members if not member.isLearner]
+    return [url for urls in voting for url in urls], all(voting)
 
 
 async def alarms(endpoints: Endpoints) -> Sequence[str]:

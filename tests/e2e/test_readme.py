@@ -18,9 +18,10 @@ STAYS = re.compile(r"--keep$")  # a command that stays until ^C
 
 
 def blocks() -> list[list[tuple[str, list[str]]]]:
-    """Each console block as its commands, each with the output lines shown behind it."""
+    """Each console block as its commands, each with the output lines shown behind it; those of several terminals are
+    tests/cluster/test_three.py's."""
     found = []
-    for block in re.findall(r"^```console\n(.*?)^```$", TEXT, re.M | re.S):
+    for block in re.findall(r"^```console\n(\$.*?)^```$", TEXT, re.M | re.S):
         commands: list[tuple[str, list[str]]] = []
         for line in block.splitlines():
             if line.startswith("$ "):

@@ -263,7 +263,7 @@ class TestMembersAdded:
                 added.start()
                 try:
                     await asyncio.to_thread(added.until_healthy)
-                    store._endpoints.follow(await member_urls(store._endpoints))
+                    store._endpoints.follow((await member_urls(store._endpoints))[0])
                     assert set(store._endpoints.urls) == {first.client, client}
                     first.pause()  # there is no quorum now, but the other one answers
                     found = await store.range(b"/a", stale_ok=True)

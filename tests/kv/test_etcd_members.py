@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from discovery.kv.contract import Unavailable
+from discovery.kv.etcd import EtcdStore
 from discovery.kv.etcd_endpoints import Access
 from discovery.kv.etcd_members import member_urls
 from tests.support.etcd import EtcdCluster, EtcdMember, etcd_cluster, free_ports
@@ -117,3 +119,25 @@ async def test_a_member_that_is_known_by_no_address_here_is_listed(three: EtcdCl
         ids = {line.split(", ")[2]: line.split(", ")[0] for line in three.ctl("member", "list").splitlines()}
         three.ctl("member", "remove", ids.get("m3") or ids[""])
         learner.kill()
+
+
+async def follows(store: EtcdStore, member: EtcdMember) -> None:
+    if member.client not in store._endpoints.urls:
+        raise Unavailable(f"{member.client} is not known")
+
+
+async def test_a_member_that_says_its_address_late_is_known_within_seconds(tmp_path: Path) -> None:
+    cluster = EtcdCluster(tmp_path, 3)
+    first, second, late = cluster.members
+    try:
+        for member in (first, second):
+            member.start()
+        for member in (first, second):
+            await asyncio.to_thread(member.until_healthy)
+        async with opened(Access([first.client])) as store:
+            await eventually(lambda: follows(store, second), 10)
+            late.start()
+            await asyncio.to_thread(late.until_healthy)
+            await eventually(lambda: follows(store, late), 10)
+    finally:
+        cluster.close()
