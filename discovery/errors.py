@@ -79,3 +79,12 @@ class NodeUnreachable(DiscoveryError):
 
 class StoreError(DiscoveryError):
     code, status, exit_code = "store", 500, 1
+
+
+def needs_etcd(engine: str, error: ImportError) -> ConfigError:
+    """The complaint about an engine whose packages are not installed."""
+    return ConfigError(
+        f"store.engine: {engine} needs the package {error.name}: "
+        "install discovery-dns[etcd], or use the engine embedded",
+        field="store.engine",
+    )

@@ -1,8 +1,8 @@
 """The running node: builds the parts, starts them in order, stops them in reverse.
 
-Owns the order. Start: bind every socket (so that a taken port is told at once), open the store, answer DNS and HTTP
-(not ready as yet), load the view, announce. Stop: readiness off, HTTP ends, the feed, DNS sends out what it has,
-the store. It holds no rules of its own; only this module names the store's engine.
+Owns the order. Start: bind every socket (so that a taken port is told at once), open the store, load the view, answer
+DNS and HTTP (after a while also when it is not there as yet), announce. Stop: readiness off, HTTP ends, the feed,
+DNS sends out what it has, the store. It holds no rules of its own; only this module names the store's engine.
 """
 
 from __future__ import annotations
@@ -35,11 +35,12 @@ from discovery.cookie_secrets import CookieSecrets
 from discovery.dns.cookies import Secret
 from discovery.dns.server import DnsServer
 from discovery.dns_settings import dns_server, dns_settings, view_of
-from discovery.errors import ConfigError
+from discovery.errors import ConfigError, needs_etcd
 from discovery.feed import Feed
 from discovery.kv.contract import Store
 from discovery.kv.embedded import EmbeddedStore
 from discovery.kv.guard import Guard
+from discovery.kv.moved import check_not_moved, until_moved
 from discovery.links import Links
 from discovery.metrics import Metrics
 from discovery.nodes import NodeRecord, Nodes
@@ -62,6 +63,9 @@ MAX_OPEN_FILES = 65536
 
 Announce = Callable[[str], None]
 
+QUESTIONS_WAIT = (
+    2.0  # seconds in their sockets, for the first view, before they are told that it is not there
+)
 WAIT_FOR_MEMBER = 2.0  # seconds, once it serves, for the view
 
 SWITCH_INTERVAL = 0.0001
@@ -150,6 +154,8 @@ class Node:
         self.dns = [_address(sock) for sock in bound.tcp or bound.udp]
         self.tls = [_address(sock) for sock in bound.tls]
         self.http = [_address(sock) for sock in bound.http]
+        if self._member is not None:
+            await until_moved(Path(self._config.store.path))
         if self.saved is not None:
             await self.saved.open()
             self._stack.push_async_callback(self.saved.close)
@@ -160,6 +166,12 @@ class Node:
         context = self._tls_context(self._config) if bound.tls else None
         await self.store.start()
         self._stack.push_async_callback(self.store.close)
+        # Here as well, for when DNS does not start.
+        self._stack.push_async_callback(self.feed.close)
+        loading = asyncio.create_task(self._load_view())
+        self._stack.callback(loading.cancel)
+        first_view = asyncio.create_task(self.feed.wait_until(lambda: self.view.ready, QUESTIONS_WAIT))
+        await asyncio.wait((loading, first_view), return_when=asyncio.FIRST_COMPLETED)
         if isinstance(self.dns_server, Workers):
             await self.dns_server.start(bound.udp, bound.tcp, bound.tls)
         else:
@@ -168,12 +180,7 @@ class Node:
         # Before HTTP here, so that it ends after HTTP, whose calls wait for the view.
         self._stack.push_async_callback(self.feed.close)
         await self._serve(bound.http)
-        gc.disable()  # nothing but the view is made until it is loaded
-        try:
-            await self._start_feed()
-        finally:
-            gc.enable()
-        gc.freeze()  # what stays for long is not looked through again and again
+        await loading
         if self._config.store.engine != "embedded":
             nodes = self._nodes = Nodes(self.store, self.view, self._me())
             nodes.start()
@@ -186,6 +193,14 @@ class Node:
         self._stack.push_async_callback(self.cookie_secrets.close)
         if isinstance(self.dns_server, Workers):
             await self.dns_server.settle(ready=self.view.ready)
+
+    async def _load_view(self) -> None:
+        gc.disable()  # nothing but the view is made until it is loaded
+        try:
+            await self._start_feed()
+        finally:
+            gc.enable()
+        gc.freeze()  # what stays for long is not looked through again and again
 
     async def _start_feed(self) -> None:
         """Beside the member, where there is one: what the last view knows is answered while that comes up."""
@@ -321,6 +336,7 @@ async def run(loaded: Loaded, *, load: Callable[[], Loaded], announce: Announce)
 def make_store(config: Config, node_name: str) -> tuple[Store, EtcdMember | None]:
     """The engine that is configured, and the member of its cluster that this node runs. Raises ConfigError."""
     if config.store.engine == "embedded":
+        check_not_moved(Path(config.store.path))
         guard = Guard(config.leases.guard, service_of) if config.leases.guard else None
         return EmbeddedStore(Path(config.store.path), guard=guard), None
     try:
@@ -328,11 +344,7 @@ def make_store(config: Config, node_name: str) -> tuple[Store, EtcdMember | None
         from discovery.kv.etcd_endpoints import Access
         from discovery.kv.member import EtcdMember
     except ImportError as error:
-        raise ConfigError(
-            f"store.engine: {config.store.engine} needs the package {error.name}: "
-            "install discovery-dns[etcd], or use the engine embedded",
-            field="store.engine",
-        ) from None
+        raise needs_etcd(config.store.engine, error) from None
     if config.store.engine == "etcd":
         return EtcdStore(msgspec.convert(config.store.etcd, Access, from_attributes=True)), None
     member = EtcdMember(Path(config.store.path), member_settings(config, node_name))
