@@ -18,7 +18,7 @@ elif [ -n "$$missing" ]; then \
 fi
 endef
 
-.PHONY: proto run test check chaos bench bench-dns fuzz format clean
+.PHONY: proto run test check chaos bench bench-dns bench-cluster fuzz format clean
 
 run: $(VENV)/.installed          ## start a node with the embedded store, and say what to try next
 	@$(BIN)/discovery serve
@@ -41,6 +41,10 @@ bench-dns: $(VENV)/.installed-dev    ## queries per CPU second beside NSD's and 
 
 bench: bench-dns                 ## that, and durable writes per second beside etcd's
 	$(BIN)/python -m tests.bench.bench_store
+
+bench-cluster: $(VENV)/.installed-dev    ## nodes over etcd: from a registration to DNS, and 20,000 leases (LEASE_SECONDS=300)
+	@$(call install,$(TEST_PACKAGES))
+	$(BIN)/python -m tests.bench.bench_cluster --lease-seconds $(or $(LEASE_SECONDS),60)
 
 chaos: $(VENV)/.installed-dev    ## three nodes and three members, killed, stopped and cut off (CHAOS_SECONDS=600 CHAOS_SEED=7)
 	@$(call install,$(TEST_PACKAGES))

@@ -29,7 +29,6 @@ from tests.cluster.schedule import Fault, schedule
 from tests.cluster.site import DNS_PORT, MEMBERS, NODES, Site
 from tests.support.api import until
 from tests.support.network import network
-from tests.support.node import wait_for
 
 INSTANCES = 45
 QUESTION_EVERY = 0.12  # seconds, to each node
@@ -236,14 +235,7 @@ def started(directory: Path) -> Iterator[Site]:
     with network((*MEMBERS, *NODES)) as net:
         site = Site(directory, net)
         try:
-            for member in site.members.values():
-                member.start()
-            for member in site.members.values():
-                wait_for(member.is_healthy, START, f"{member.name} is healthy: {member.log}")
-            for node in site.nodes.values():
-                node.start()
-            for node in site.nodes.values():
-                wait_for(lambda node=node: node.is_ready, START, f"{node.name} is ready")  # type: ignore[misc]
+            site.start(START)
             yield site
         finally:
             site.close()

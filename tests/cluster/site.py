@@ -16,7 +16,7 @@ from pathlib import Path
 from tests.cluster.schedule import Fault
 from tests.support.etcd import EtcdMember
 from tests.support.network import Host, Network
-from tests.support.node import DISCOVERY, ROOT, environment
+from tests.support.node import DISCOVERY, ROOT, environment, wait_for
 
 MEMBERS = ("m1", "m2", "m3")
 NODES = ("n1", "n2", "n3")
@@ -104,6 +104,17 @@ class Site:
         self.leader: Callable[[], str] = lambda: MEMBERS[0]
         self._begun: dict[Fault, str] = {}
         self._cuts: Counter[tuple[str, str]] = Counter()  # faults of both rows may cut one line
+
+    def start(self, seconds: float) -> None:
+        """Until all members are healthy and all nodes ready, each within `seconds`."""
+        for member in self.members.values():
+            member.start()
+        for member in self.members.values():
+            wait_for(member.is_healthy, seconds, f"{member.name} is healthy: {member.log}")
+        for node in self.nodes.values():
+            node.start()
+        for node in self.nodes.values():
+            wait_for(lambda node=node: node.is_ready, seconds, f"{node.name} is ready: {node.log}")  # type: ignore[misc]
 
     def close(self) -> None:
         for node in self.nodes.values():

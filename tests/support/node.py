@@ -50,16 +50,22 @@ class RunningNode:
         self, method: str, path: str, body: object = None, headers: Mapping[str, str] | None = None
     ) -> tuple[int, Any]:  # Any: JSON
         """(status, decoded JSON or None)."""
+        return self.exchange(method, path, body, headers)[:2]
+
+    def exchange(
+        self, method: str, path: str, body: object = None, headers: Mapping[str, str] | None = None
+    ) -> tuple[int, Any, Mapping[str, str]]:  # Any: JSON
+        """(status, decoded JSON or None, the answer's headers)."""
         content = body if isinstance(body, bytes) else None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(self.url + path, content, dict(headers or {}), method=method)
         try:
             with urllib.request.urlopen(request, timeout=10) as response:
                 text = response.read()
-                return response.status, json.loads(text) if text else None
+                return response.status, json.loads(text) if text else None, dict(response.headers)
         except urllib.error.HTTPError as error:
             with error:
                 text = error.read()
-                return error.code, json.loads(text) if text else None
+                return error.code, json.loads(text) if text else None, dict(error.headers)
 
     def kill(self) -> None:
         self.process.kill()
