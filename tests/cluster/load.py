@@ -1,7 +1,7 @@
 """What clients do to the nodes during a chaos run, and the record of it: services that come and go, and questions.
 
 Owns the lives of instances and the questions to DNS. It judges nothing. A client here is as the API's description
-wants it: it goes to any node, and with a 503, or without an answer in ATTEMPT, to another; after a 404 the instance is
+wants it: it goes to any node, and with a 503, or without an answer in time, to another; after a 404 the instance is
 gone, and what it registers next has another name, so that a name stands for one life.
 """
 
@@ -21,7 +21,8 @@ import dns.rcode
 
 from tests.cluster.history import History, Query, Request, Verb
 
-ATTEMPT = 1.5  # seconds a client waits for one node
+ATTEMPT = 1.5  # seconds a client waits for one node with a heartbeat
+PATIENCE = 6.0  # and with a registration or deregistration: longer than a node takes to say that it failed
 AGAIN = 0.3  # seconds, when all nodes were asked in vain
 TTLS = (3, 4, 5, 6, 8)
 LIVES = (2.0, 40.0)  # seconds from the registration to the end of an instance's will to live
@@ -51,9 +52,8 @@ class Clients:
 
     async def run(self) -> None:
         """Until it is cancelled."""
-        timeout = aiohttp.ClientTimeout(total=ATTEMPT)
         connector = aiohttp.TCPConnector(limit=0)
-        async with aiohttp.ClientSession(timeout=timeout, connector=connector) as self._session:
+        async with aiohttp.ClientSession(connector=connector) as self._session:
             try:
                 while True:
                     while len(self._lives) < self._count and not self.is_ending:
@@ -99,7 +99,7 @@ class Clients:
         revision = await self._until_taken(self._register_of(name, ttl))
         while revision and self._goes_on(end):
             await asyncio.sleep(ttl / 3)
-            revision = await self._until_taken(self._register_of(name, ttl))
+            revision = await self._until_taken(self._register_of(name, ttl, seconds=ATTEMPT))
         if revision and self._chance.random() < 0.5:
             await self._until_taken(self._deregister_of(name, ttl))
 
@@ -150,7 +150,7 @@ class Clients:
             await asyncio.sleep(AGAIN)
 
     def _register_of(
-        self, name: str, ttl: int, lease: str = "", shared: Sequence[str] = ()
+        self, name: str, ttl: int, lease: str = "", shared: Sequence[str] = (), seconds: float = PATIENCE
     ) -> Callable[[str], Awaitable[int]]:
         """An attempt: the revision; 0: its lease is gone; -1: ask another node."""
         number = int(name[1:].partition(".")[0])
@@ -162,7 +162,7 @@ class Clients:
 
         async def attempt(node: str) -> int:
             sent = self._now()
-            status, answer, retry = await self._call(node, "PUT", _path(name), body)
+            status, answer, retry = await self._call(node, "PUT", _path(name), body, seconds=seconds)
             done = status in (200, 201)
             revision = answer["revision"] if done else 0
             granted = answer["lease_ttl"] if done else ttl
@@ -197,7 +197,7 @@ class Clients:
     def _deregister_of(self, name: str, ttl: int) -> Callable[[str], Awaitable[int]]:
         async def attempt(node: str) -> int:
             sent = self._now()
-            status, revision, retry = await self._call(node, "DELETE", _path(name))
+            status, revision, retry = await self._call(node, "DELETE", _path(name), seconds=PATIENCE)
             self._note(name, "deregister", node, ttl, sent, status, revision if status == 204 else 0, retry)
             return 1 if status in (204, 404) else -1
 
@@ -220,11 +220,14 @@ class Clients:
         )
 
     async def _call(
-        self, node: str, method: str, path: str, body: object = None
+        self, node: str, method: str, path: str, body: object = None, *, seconds: float = ATTEMPT
     ) -> tuple[int, Any, bool]:  # Any: JSON
         """(status or 0, the JSON, or of an answer without one its X-Revision, whether there is a Retry-After)."""
+        timeout = aiohttp.ClientTimeout(total=seconds)
         try:
-            async with self._session.request(method, self._nodes[node] + path, json=body) as response:
+            async with self._session.request(
+                method, self._nodes[node] + path, json=body, timeout=timeout
+            ) as response:
                 text = await response.read()
                 answer = (
                     await response.json(content_type=None)
