@@ -206,9 +206,9 @@ async def lease_rows(cluster: EtcdCluster, node: RunningNode, seconds: float) ->
             for numbers in turn:
                 await agent(numbers)
 
-        await asyncio.gather(*(work() for _ in range(CALLERS)))
+        await asyncio.gather(*(work() for _ in range(REGISTERING)))
         row(
-            f"{LEASES:,} registrations with a lease each, {CALLERS} callers",
+            f"{LEASES:,} registrations with a lease each, {REGISTERING} callers",
             LEASES / (loop.time() - begin),
             "/s",
         )
