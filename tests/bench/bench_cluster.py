@@ -176,8 +176,8 @@ class Fleet:
         loop = asyncio.get_running_loop()
         due = first
         while True:
-            due += LEASE_TTL / 3
             await asyncio.sleep(max(0.0, due - loop.time()))
+            due += LEASE_TTL / 3
             told = await self.post(path, body)
             if isinstance(told, dict):
                 self.denied += len(told.get("missing", ()))
