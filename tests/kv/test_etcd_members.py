@@ -106,7 +106,8 @@ async def test_a_member_that_is_known_by_no_address_here_is_listed(three: EtcdCl
             assert (unstarted.url, unstarted.error) == ("", "none of its addresses is known here")
             learner.start()
             await asyncio.to_thread(learner.until_healthy)
-            store._endpoints.follow(await member_urls(store._endpoints))
+            advertised, _ = await member_urls(store._endpoints)
+            store._endpoints.follow(advertised)
             assert set(store._endpoints.urls) == set(three.endpoints)
         async with opened(Access([*three.endpoints, client])) as store:
             members = {member.name: member for member in await store.members()}
