@@ -38,11 +38,12 @@ from tests.bench.bench_dns import (
     instances,
     memory_mib,
     pin,
+    started,
     tasks,
 )
 from tests.bench.peers import ZONE
 from tests.bench.sender import Counted, Sender
-from tests.support.node import RunningNode, running_node
+from tests.support.node import RunningNode
 
 SENDERS = 4
 WORKERS = (0, 1, 2)
@@ -59,14 +60,8 @@ def serving(bench: Bench, workers: int, *, pure: bool, count: int = 0) -> Iterat
     """With `count` instances, or as many as the other scenarios have."""
     directory = Path(tempfile.mkdtemp(dir=bench.directory))
     asyncio.run(fill(directory / "store", instances(count // 10, 10) if count else instances()))
-    if pure:  # in the workers, too, which are interpreters of their own
-        (directory / "sitecustomize.py").write_text("import sys; sys.modules['discovery.dns._fast'] = None\n")
-        os.environ["PYTHONPATH"] = str(directory)
-    try:
-        with running_node(directory / "store", [f"dns.workers={workers}"]) as running:
-            yield running
-    finally:
-        os.environ.pop("PYTHONPATH", None)
+    with started(directory / "store", f"dns.workers={workers}", pure=pure) as running:
+        yield running
 
 
 def ask(
