@@ -106,5 +106,6 @@ async def prometheus(request: web.Request) -> web.Response:
         stale_seconds=parts.feed.stale_seconds,
         workers=workers,
         links=[(node.name, parts.link(node)) for node in parts.others()],
+        certificates={setting: end - parts.now() for setting, end in parts.certificates().items()},
     )
     return web.Response(body=text, headers={"Content-Type": metrics.CONTENT_TYPE})

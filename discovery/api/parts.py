@@ -68,7 +68,10 @@ class ApiParts:
     def need_ready(self) -> None:
         """Raises NotReady before the first load: what is not known yet must not look as if it were not there."""
         if not self.view.ready:
-            raise NotReady("the view has not been loaded yet: ask again in a second, or ask another node")
+            why = f" ({trouble})" if (trouble := self.trouble()) else ""
+            raise NotReady(
+                f"the view has not been loaded yet{why}: ask again in a second, or ask another node"
+            )
 
     def time_after(self, seconds: float) -> str:
         """The time that many seconds from now: RFC 3339, UTC, milliseconds."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from prometheus_client.parser import text_string_to_metric_families
 
 from discovery.kv.embedded import EmbeddedStore
-from tests.support.api import problem, running_api, until
+from tests.support.api import NOW, problem, running_api, until
 
 
 async def test_healthz_tells_the_time_whatever_else_is_wrong(tmp_path: Path) -> None:
@@ -44,6 +44,21 @@ async def test_readyz_without_the_store_is_ready_for_dns_but_not_for_writes(tmp_
         assert (answer.status, answer.body["stale"]) == (200, True)
         detail = problem(await api.call("GET", "/readyz?writes"), 503, "store-unavailable")
         assert "31.0 s" in detail
+
+
+async def test_what_ails_the_store_s_member_is_told_where_it_shows(tmp_path: Path) -> None:
+    async with running_api(tmp_path) as api:
+        api.parts.trouble = lambda: "the member does not serve: it waits for http://10.0.0.2:2380"
+        api.parts.certificates = lambda: {"store.member.cert": NOW + 60}
+        assert (await api.call("GET", "/readyz")).status == 200
+        assert api.parts.trouble() in (await api.call("GET", "/v1/cluster")).body["store"]["errors"]
+        left = 'discovery_certificate_expires_seconds{setting="store.member.cert"} 60.0'
+        assert left in (await api.call("GET", "/metrics")).text
+        await api.store.close()
+        await until(lambda: api.feed.lost)
+        assert "10.0.0.2" in problem(await api.call("GET", "/readyz?writes"), 503, "store-unavailable")
+        api.view.ready = False
+        assert "10.0.0.2" in problem(await api.call("GET", "/readyz"), 503, "not-ready")
 
 
 class Small(EmbeddedStore):
