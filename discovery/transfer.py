@@ -17,12 +17,12 @@ from typing import TypeVar
 import msgspec
 
 from discovery.errors import Conflict, InvalidField
-from discovery.kv.contract import MAX_LEASE_ID, Compare, Lease, LeaseExists, Put, Store, Target
+from discovery.kv.contract import BASE_KEY, MAX_LEASE_ID, Compare, Lease, LeaseExists, Put, Store, Target
 
 FORMAT = "discovery-store"
 VERSION = 1
 PAGE = 5_000  # keys read at once
-PIECE = 500  # keys written in one transaction, leases granted at once
+PIECE = 100  # keys written in one transaction (etcd takes 128 as it comes), leases granted at once
 
 
 T = TypeVar("T")
@@ -195,17 +195,27 @@ async def import_items(
     What went before an error stays: the same call again with `overwrite` finishes the work.
     """
     keys = leases = 0
+    waiting: dict[int, Lease] = {}  # granted with their first key: in a cluster their time begins at once
     rest = iter(items)
     while piece := list(islice(rest, PIECE)):
-        wanted = [item for item in piece if isinstance(item, Lease)]
+        waiting |= {item.id: item for item in piece if isinstance(item, Lease)}
+        found = {item.key: item for item in piece if isinstance(item, Put) and item.key != BASE_KEY}
+        wanted = [waiting.pop(lease) for lease in {put.lease for put in found.values()} & waiting.keys()]
         await asyncio.gather(*(_grant(store, lease, overwrite=overwrite) for lease in wanted))
-        found = {item.key: item for item in piece if isinstance(item, Put)}
         when = [] if overwrite else [Compare(key, Target.VERSION, "=", 0) for key in found]
         if found and not (await store.txn(when, list(found.values()))).succeeded:
             raise Conflict(await _present(store, found))
         keys, leases = keys + len(found), leases + len(wanted)
         progress(keys + leases)
+    for left in _pieces(list(waiting.values())):  # without keys
+        await asyncio.gather(*(_grant(store, lease, overwrite=overwrite) for lease in left))
+        leases += len(left)
+        progress(keys + leases)
     return Moved(keys, leases)
+
+
+def _pieces(leases: Sequence[Lease]) -> Iterator[Sequence[Lease]]:
+    return (leases[at : at + PIECE] for at in range(0, len(leases), PIECE))
 
 
 async def _grant(store: Store, lease: Lease, *, overwrite: bool) -> None:

@@ -19,6 +19,9 @@ from discovery.errors import StoreError
 
 MAX_LEASE_ID = (1 << 63) - 1
 
+BASE_KEY = b"/discovery/revision-base"
+"""Where a cluster keeps by how much its revisions are raised. It is that cluster's own, and goes along nowhere."""
+
 
 # ---------------------------------------------------------------- errors
 

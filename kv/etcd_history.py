@@ -13,13 +13,12 @@ import logging
 from collections.abc import Callable
 
 from discovery.kv import etcd_wire_pb2 as wire
-from discovery.kv.contract import Corrupt, FutureRevision, Unavailable
+from discovery.kv.contract import BASE_KEY, Corrupt, FutureRevision, Unavailable
 from discovery.kv.etcd_codec import Codec
 from discovery.kv.etcd_endpoints import RANGE, TXN, Endpoints
 
 log = logging.getLogger(__name__)
 
-BASE_KEY = b"/discovery/revision-base"
 ATTEMPTS = 16  # to raise the base against others who do the same
 
 

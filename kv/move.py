@@ -19,9 +19,8 @@ from pathlib import Path
 import msgspec
 
 from discovery.errors import ConfigError, Conflict
-from discovery.kv.contract import KV, InvalidRequest, Unavailable
+from discovery.kv.contract import BASE_KEY, KV, InvalidRequest, Unavailable
 from discovery.kv.etcd import EtcdStore
-from discovery.kv.etcd_history import BASE_KEY
 from discovery.kv.member import EtcdMember
 from discovery.kv.member_files import DATA, FOLDER, IDENTITY
 from discovery.kv.member_plan import MemberSettings, refuse

@@ -1,7 +1,8 @@
 """`discovery store`: back up, restore, look at and move what is registered.
 
 Owns two kinds of commands. `snapshot` asks a running node over HTTP, as `stats` and `compact` do with --node. All
-others work on a data directory that no node uses, and say so when one does. Long ones show progress on a terminal.
+others work on a data directory that no node uses, and say so when one does; `import` on a cluster too, where one is
+configured. Long ones show progress on a terminal.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ from discovery.cli.snapshots import new_file, save_snapshot
 from discovery.errors import ConfigError, InvalidField
 
 if TYPE_CHECKING:
+    from discovery.kv.contract import Store
     from discovery.kv.embedded import EmbeddedStore
+    from discovery.settings import Config
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -218,15 +221,17 @@ def export(file: Path, path: Path | None) -> None:
 def import_(file: Path, overwrite: bool, lease_ttl: int, path: Path | None) -> None:
     """Read keys and leases from FILE: an export, or what `etcdctl get --prefix /skydns -w json` printed.
 
-    Leases keep their ids and begin with their full time when the node starts.
+    It goes into the configured store: a data directory that no node uses, or a cluster that runs. Leases keep their ids
+    and begin with their full time: in a directory when the node starts, in a cluster at once.
 
     \b
     Example:
       discovery store import everything.jsonl --path /var/lib/discovery
     """
+    from discovery.kv.moved import check_not_moved
     from discovery.transfer import Moved, import_items, read_lines
 
-    async def read(opened: EmbeddedStore, show: Show) -> Moved:
+    async def read(opened: Store, show: Show) -> Moved:
         with lines:
             items = read_lines(lines, lease_ttl=lease_ttl)
             return await import_items(
@@ -237,9 +242,14 @@ def import_(file: Path, overwrite: bool, lease_ttl: int, path: Path | None) -> N
         lines = file.open("rb")
     except OSError as error:
         raise InvalidField(f"{file} cannot be read: {error.strerror}") from None
-    directory = _directory(path)
-    moved = _with_store(directory, read, new=True)
-    say(f"{directory}: {moved.keys} keys and {moved.leases} leases imported from {file}")
+    config = config_loader()().config if path is None else None
+    if config is not None and config.store.engine != "embedded":
+        where, moved = f"the {config.store.engine} cluster", _with_cluster(config, read)
+    else:
+        directory = _directory(path)
+        check_not_moved(directory)
+        where, moved = str(directory), _with_store(directory, read, new=True)
+    say(f"{where}: {moved.keys} keys and {moved.leases} leases imported from {file}")
 
 
 # ---------------------------------------------------------------- what they share
@@ -285,5 +295,21 @@ def _with_store(directory: Path, work: Callable[[EmbeddedStore, Show], Awaitable
     if not new:
         with store_file(directory):
             pass  # an export makes no store where there is none
+    with progress() as show:
+        return asyncio.run(run(show))
+
+
+def _with_cluster(config: Config, work: Callable[[Store, Show], Awaitable[R]]) -> R:
+    """Does `work` on the cluster of the nodes, which goes on meanwhile."""
+    from discovery.node import make_store
+
+    async def run(show: Show) -> R:
+        opened, _ = make_store(config, "node")
+        await opened.start()
+        try:
+            return await work(opened, show)
+        finally:
+            await opened.close()
+
     with progress() as show:
         return asyncio.run(run(show))

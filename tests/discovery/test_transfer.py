@@ -7,11 +7,12 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from discovery.errors import Conflict, DiscoveryError, InvalidField
-from discovery.kv.contract import Lease, Put
+from discovery.kv.contract import BASE_KEY, Lease, Put, TxnResult
 from discovery.kv.embedded import EmbeddedStore
 from discovery.transfer import PIECE, Moved, export_lines, import_items, read_lines
 
@@ -149,3 +150,26 @@ async def test_a_part_of_an_export_is_not_taken_for_the_whole(tmp_path: Path) ->
             with pytest.raises(InvalidField, match="the export is not whole"):
                 await take_in(store, part, overwrite=True)
         assert await take_in(store, lines, overwrite=True) == Moved(3, 1)
+
+
+async def test_a_lease_is_granted_with_its_first_key_and_a_cluster_s_base_stays_out(tmp_path: Path) -> None:
+    order = []
+
+    class Told(EmbeddedStore):
+        async def lease_grant(self, ttl: int, lease_id: int = 0) -> Lease:
+            order.append(f"lease {lease_id}")
+            return await super().lease_grant(ttl, lease_id)
+
+        async def txn(self, *arguments: Any, **named: Any) -> TxnResult:
+            order.append("keys")
+            return await super().txn(*arguments, **named)
+
+    store = Told(tmp_path / "store", clock=lambda: 0.0)
+    await store.start()
+    items: list[Lease | Put] = [Lease(1, 5), Lease(2, 5), Lease(3, 5), Put(BASE_KEY, b"9")]
+    items += [Put(b"/a%d" % n, b"", 2) for n in range(PIECE)] + [Put(b"/b", b"", 1)]
+    moved = await import_items(store, items, overwrite=False, progress=lambda done: None)
+    assert moved == Moved(PIECE + 1, 3)
+    assert order == ["lease 2", "keys", "lease 1", "keys", "lease 3"]
+    assert not (await store.range(BASE_KEY)).kvs
+    await store.close()

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from discovery.kv.contract import Corrupt, FutureRevision, Store
+from discovery.kv.contract import BASE_KEY, Corrupt, FutureRevision, Store
 from discovery.kv.etcd_endpoints import TXN, A, Access, Endpoints, Method, Q
-from discovery.kv.etcd_history import BASE_KEY, History
+from discovery.kv.etcd_history import History
 from tests.support.etcd import EtcdCluster, etcd_cluster
 from tests.support.etcd_store import eventually, opened
 

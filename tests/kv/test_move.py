@@ -17,7 +17,7 @@ import pytest
 from discovery.kv.contract import Put
 from discovery.kv.embedded import EmbeddedStore
 from tests.conftest import SEED
-from tests.support.etcd import free_ports
+from tests.support.etcd import etcd_cluster, free_ports
 from tests.support.node import DISCOVERY, ROOT, environment, run_discovery, running_node, wait_for
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
@@ -27,11 +27,11 @@ COUNT = 300
 SERVICE = {"host": "10.0.0.1", "port": 80, "lease_ttl": 5}
 
 
-async def fill(directory: Path) -> None:
+async def fill(directory: Path, ttl: int) -> None:
     store = EmbeddedStore(directory, clock=lambda: 0.0)
     await store.start()
     for number in range(COUNT):
-        await store.lease_grant(5 + number % 3, 1 + number)
+        await store.lease_grant(ttl + number % 3, 1 + number)
     await store.txn([], [Put(key_of(n), b'{"host": "10.0.0.%d"}' % (n % 250), 1 + n) for n in range(COUNT)])
     await store.put(b"/discovery/secret", b"\xff\0")
     await store.close()
@@ -41,8 +41,8 @@ def key_of(number: int) -> bytes:
     return b"/skydns/internal/discovery/prod/web/i%d" % number
 
 
-def filled(directory: Path) -> Path:
-    asyncio.run(fill(directory))
+def filled(directory: Path, ttl: int = 5) -> Path:
+    asyncio.run(fill(directory, ttl))
     return directory
 
 
@@ -190,3 +190,27 @@ def test_one_move_at_a_time(tmp_path: Path) -> None:
         second = init(sets)
         assert (second.returncode, f"pid {process.pid}" in second.stderr) == (2, True), second.stderr
         os.kill(process.pid, signal.SIGTERM)
+
+
+def test_an_import_goes_into_the_cluster_that_is_configured(tmp_path: Path) -> None:
+    directory, lines = filled(tmp_path / "s", ttl=600), tmp_path / "lines"
+    assert run_discovery("store", "export", str(lines), "--path", str(directory)).returncode == 0
+    with etcd_cluster(tmp_path / "cluster") as cluster:  # its limits are etcd's own
+        configured = ["store.engine=etcd", f"store.etcd.endpoints={cluster.endpoints}"]
+        words = ["store", "import", str(lines), *(word for each in configured for word in ("--set", each))]
+        done = run_discovery(*words, timeout=LIMIT)
+        assert (done.returncode, done.stdout) == (
+            0,
+            f"the etcd cluster: {COUNT + 1} keys and {COUNT} leases imported from {lines}\n",
+        ), done.stderr
+        assert cluster.ctl("get", "--print-value-only", key_of(7).decode()) == '{"host": "10.0.0.7"}\n'
+        again = run_discovery(*words, timeout=LIMIT)
+        assert (again.returncode, "--overwrite" in again.stderr) == (1, True)
+
+
+def test_an_import_makes_no_new_store_where_one_was_moved_away(tmp_path: Path) -> None:
+    (tmp_path / "etcd").mkdir()
+    (tmp_path / "etcd" / "moved.json").touch()
+    (tmp_path / "lines").touch()
+    done = run_discovery("store", "import", str(tmp_path / "lines"), "--path", str(tmp_path))
+    assert (done.returncode, "was moved into the cluster" in done.stderr) == (2, True)
