@@ -8,8 +8,8 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -62,9 +62,12 @@ def test_a_write_is_answered_when_the_last_worker_has_it(tmp_path: Path) -> None
             os.kill(slow, signal.SIGSTOP)
             with ThreadPoolExecutor() as pool:
                 write = pool.submit(node.call, method, INSTANCE, body)
-                with pytest.raises(TimeoutError):
-                    write.result(0.3)
-                os.kill(slow, signal.SIGCONT)
+                wait([write], 0.3)
+                assert not write.done() or slow not in workers(
+                    node
+                )  # given up, on a machine that is slow itself
+                with suppress(ProcessLookupError):
+                    os.kill(slow, signal.SIGCONT)
                 assert write.result(5)[0] in (200, 204)
             expected = ["10.0.0.2"] if body else []
             assert [node.answers(NAME, "A") for _ in range(PORTS)] == [expected] * PORTS
