@@ -170,6 +170,7 @@ async def run(number: int) -> None:
 def main(number: int, parent: int) -> None:
     for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(each, signal.SIG_IGN)  # the main process ends us when it has ended what comes before
+    signal.signal(signal.SIGTTOU, signal.SIG_IGN)  # log lines may go to a terminal that is not ours
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # also while we are stopped, or stuck
     if os.getppid() != parent:
         return  # it ended before that took hold

@@ -225,6 +225,9 @@ def test_a_stop_of_the_whole_group_lets_the_answers_out(tmp_path: Path) -> None:
     """As systemd does it: everyone gets SIGTERM."""
     with running_node(tmp_path / "store", [TWO]) as node:
         for pid in workers(node):
+            # ^C at the terminal doesn't reach it; a session of its own would have it wait for the CPU
+            assert os.getpgid(pid) != os.getpgid(node.process.pid)
+            assert os.getsid(pid) == os.getsid(node.process.pid)
             os.kill(pid, signal.SIGTERM)
             os.kill(pid, signal.SIGINT)
         assert node.answers(ZONE, "SOA")
