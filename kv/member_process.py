@@ -88,6 +88,7 @@ class _Child:
         self.process = process
         self.lines = asyncio.StreamReader(LONGEST_LINE)
         self.code: asyncio.Future[int] = loop.create_future()
+        self._pipe: asyncio.BaseTransport | None = None
         self._pidfd = os.pidfd_open(process.pid)
         loop.add_reader(self._pidfd, self._has_ended)
 
@@ -95,7 +96,14 @@ class _Child:
         """Its log comes to `lines` from now on."""
         loop = asyncio.get_running_loop()
         assert self.process.stderr is not None
-        await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(self.lines), self.process.stderr)
+        self._pipe, _ = await loop.connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(self.lines), self.process.stderr
+        )
+
+    def close(self) -> None:
+        """Lets go of its log, whoever else may still hold the other end."""
+        if self._pipe is not None:
+            self._pipe.close()
 
     def _has_ended(self) -> None:
         asyncio.get_running_loop().remove_reader(self._pidfd)
@@ -148,7 +156,10 @@ class EtcdProcess:
             keeping.cancel()
             await asyncio.gather(keeping, return_exceptions=True)
         child, self._child = self._child, None
-        if child is None or not child.runs:
+        if child is None:
+            return
+        if not child.runs:
+            child.close()
             return
         child.process.send_signal(signal.SIGTERM)
         listening = asyncio.create_task(self._listen(child))
@@ -161,6 +172,7 @@ class EtcdProcess:
             await child.code
         listening.cancel()
         await asyncio.gather(listening, return_exceptions=True)
+        child.close()
 
     async def _spawn(self) -> None:
         setpriv = shutil.which("setpriv")
@@ -188,6 +200,7 @@ class EtcdProcess:
             assert self._child is not None
             await self._listen(self._child)
             code = await asyncio.shield(self._child.code)
+            self._child.close()
             self.ended.set()
             if self.removed.is_set():
                 return

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.etcd import free_ports
-from tests.support.node import RunningNode, running_node, wait_for
+from tests.support.node import RunningNode, run_discovery, running_node, wait_for
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 
@@ -99,3 +99,27 @@ def member_pid(node: RunningNode) -> int:
         except FileNotFoundError:
             continue
     return 0
+
+
+def test_a_node_whose_member_the_cluster_removes_answers_on_and_does_not_start_again(tmp_path: Path) -> None:
+    with three(tmp_path) as nodes:
+        assert nodes[0].call("PUT", "/v1/services/web.prod/i1", SERVICE)[0] == 201
+        removed = nodes[2]
+        wait_for(
+            lambda: removed.answers("web.prod.discovery.internal.", "A") == ["10.0.0.1"], 10, "it is in DNS"
+        )
+
+        def is_removed() -> bool:  # refused for 5 s after a member has come
+            return run_discovery("cluster", "remove", "n2", "--node", nodes[0].url).returncode == 0
+
+        wait_for(is_removed, 30, "n2 is removed")
+
+        def errors() -> str:
+            return str(removed.call("GET", "/v1/cluster")[1]["store"]["errors"])
+
+        wait_for(lambda: "the cluster has removed this member" in errors(), 20, "it says so")
+        wait_for(lambda: member_pid(removed) == 0, 20, "its etcd has ended")
+        assert removed.answers("web.prod.discovery.internal.", "A") == ["10.0.0.1"]
+        log = (tmp_path / "n2.log").read_text()
+        assert log.count("the cluster has removed this member") == 1
+        assert "is started again" not in log

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from discovery.errors import ConfigError
+from discovery.kv import member_process
 from discovery.kv.member_process import REMOVED, EtcdProcess, Line, find_binary, read_line, version_said
 from tests.support.node import ROOT, wait_for
 
@@ -215,3 +216,26 @@ def test_it_ends_with_us_however_we_end(tmp_path: Path) -> None:
             return True
 
     wait_for(is_gone, LIMIT, "the child ends with its parent")
+
+
+async def test_one_that_does_not_end_is_killed_and_that_is_told(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, "discovery.etcd")
+    monkeypatch.setattr(member_process, "STOP_LIMIT", 0.2)
+    async with running("trap '' TERM; echo up >&2; while :; do sleep 0.01; done") as process:
+        await until(lambda: "up" in caplog.messages)
+        pid = process.pid
+        await process.stop()
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+    assert [each for each in caplog.messages if "did not end within" in each]
+
+
+async def test_without_setpriv_it_runs_and_what_is_lost_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    async with running("while :; do :; done") as process:
+        assert process.pid
+    assert "there is no setpriv (util-linux): if this node is killed, its etcd goes on" in caplog.messages
