@@ -15,9 +15,8 @@ from typing import Protocol, cast
 
 SLOTS = 64  # datagrams a call, so that HTTP and leases get their turn within a millisecond
 MAX_DATAGRAM = 4096  # bytes in and out; a longer question is cut and so malformed
-STRIDE = (
-    MAX_DATAGRAM + 64
-)  # bytes from slot to slot; a power of two would have all share a few lines of the CPU's cache
+STRIDE = MAX_DATAGRAM + 64
+"""Bytes from slot to slot; a power of two would have all share a few lines of the CPU's cache."""
 NAME = 28  # bytes of the largest address, IPv6's
 STARTS = range(0, SLOTS * STRIDE, STRIDE)
 NAMES = range(0, SLOTS * NAME, NAME)
