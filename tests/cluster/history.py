@@ -9,11 +9,11 @@ All times are seconds of the one clock of the process that watched; `sent` is no
    was cut off goes on renewing leases for as long, while its successor counts from its own election. Nothing is
    promised once the deregistration was sent. Whoever sees the instance gone while it is promised (the store's history;
    a 404; a registration that says 201 for what was there) has found one that was alive and expired.
-   What etcd itself does wrong is left out: before 3.4.31 and 3.5.13 (its issue 15247) a leader that stood still, and
-   was deposed meanwhile, renews what it is asked and revokes what it thinks has run out before it knows; and a
-   revocation waits up to REVOKING for a leader to send it to. So what is acknowledged within ELECTION after such a
-   member went on promises nothing, and what is removed until REVOKING after it, and until a leader has then been
-   followed for ELECTION, may have been promised.
+   What etcd itself does wrong is left out (its issue 15247, before 3.4.31 and 3.5.13). A leader that is deposed revokes
+   what it thinks has run out until it knows, and such a revocation waits up to REVOKING for a leader to be sent to,
+   whatever that one has renewed. A leader that lost its followers knows within STEP_DOWN, so what was renewed in the
+   last T - STEP_DOWN before is safe from it. One that was stopped for any time does the same when it goes on, and
+   renews what it is asked: what is acknowledged within ELECTION after that promises nothing, and nothing is safe.
 3. A dead instance, one whose last request can have had its effect at x, is gone from the store at
    max(x, since) + T + ELECTION + SLACK, where `since` is when the present leader began to be followed by a majority:
    every new leader gives every lease its full TTL and one election time-out more. Where that leader is lost before
@@ -37,6 +37,7 @@ SLACK = 3.0
 LINGER = 15.0
 HANDED = 3.0
 ANSWER = 5.0
+STEP_DOWN = 3.0  # two election time-outs, and a second for a busy machine
 REVOKING = 7.0  # etcd's time limit for a request: 5 s and two election time-outs
 
 Verb = Literal["register", "beat", "deregister"]
@@ -213,9 +214,9 @@ def _of_lost(requests: Sequence[Request], events: Sequence[Seen]) -> Iterator[Vi
 
 def _of_expired(history: History, requests: Sequence[Request], events: Sequence[Seen]) -> Iterator[Violation]:
     ended = min((each.sent for each in requests if each.verb == "deregister"), default=float("inf"))
-    void = _void_until(history, events)
+    void = _void_until(history, events, requests)
     for event in events:
-        if event.deleted and event.at < ended and not _is_doubtful(history, event):
+        if event.deleted and event.at < ended and not _is_doubtful(history, event, requests):
             lived_by = [each for each in requests if 0 < each.revision < event.revision]
             until = promised_until(history, lived_by)
             if event.at < until:
@@ -290,7 +291,7 @@ def _of_missing(
 ) -> Iterator[Violation]:
     if instance in history.store or any(each.verb == "deregister" for each in requests):
         return
-    void = _void_until(history, events)
+    void = _void_until(history, events, requests)
     until = promised_until(history, (each for each in requests if each.sent >= void))
     if until > history.end:
         text = f"not in the store in the end, {until - history.end:.1f} s before what was promised"
@@ -319,20 +320,32 @@ def _promise(history: History, request: Request) -> float:
     return request.sent + request.ttl - ELECTION
 
 
-def _is_doubtful(history: History, event: Seen) -> bool:
+def _is_doubtful(history: History, event: Seen, requests: Iterable[Request]) -> bool:
     """A deposed leader may have revoked it."""
-    for resumed in history.resumed:
-        until = resumed + REVOKING
-        led = [span for span in history.led if span.until > until]
-        until = max(until, min((span.since for span in led), default=until)) + ELECTION
-        if resumed <= event.at <= until:
+    if any(resumed <= event.at <= _revoked_until(history, resumed) for resumed in history.resumed):
+        return True
+    renewed = [each for each in requests if each.acknowledged]
+    for span in history.led:
+        lost = span.until
+        if lost <= event.at <= _revoked_until(history, lost + STEP_DOWN) and not any(
+            each.sent > lost + STEP_DOWN - each.ttl and (each.answered or 0.0) <= lost for each in renewed
+        ):
             return True
     return False
 
 
-def _void_until(history: History, events: Iterable[Seen]) -> float:
+def _revoked_until(history: History, begun: float) -> float:
+    """When a revocation that a deposed leader wished for at `begun` has been made, or never will."""
+    until = begun + REVOKING
+    led = [span.since for span in history.led if span.until > until]
+    return max(until, min(led, default=until)) + ELECTION
+
+
+def _void_until(history: History, events: Iterable[Seen], requests: Sequence[Request]) -> float:
     """What was sent before promises nothing any more."""
-    return max((each.at for each in events if each.deleted and _is_doubtful(history, each)), default=0.0)
+    return max(
+        (each.at for each in events if each.deleted and _is_doubtful(history, each, requests)), default=0.0
+    )
 
 
 def _running(history: History, request: Request) -> float:

@@ -14,6 +14,7 @@ from tests.cluster.history import (
     LINGER,
     REVOKING,
     SLACK,
+    STEP_DOWN,
     History,
     Query,
     Request,
@@ -204,6 +205,21 @@ def test_what_a_deposed_leader_may_have_revoked_is_no_violation() -> None:
     beaten_again(22.5, 200)(history)  # alive after all
     beaten_again(23, 404)(history)
     assert rules(history) == {"alive, but gone"}
+
+
+def test_a_leader_that_lost_its_followers_may_revoke_what_was_not_renewed_of_late() -> None:
+    """Beaten under the first leader until 12, and again under its successor, from 20 on."""
+    history = sound()
+    history.requests = [request("register", 10, 201), request("beat", 12), request("beat", 20)]
+    removed_at(21)(history)
+    assert rules(history) == {"alive, but expired"}
+    safe = 12.0 + TTL - STEP_DOWN  # a leader lost by then had renewed it late enough
+    history.led = [Span(0.0, safe - 0.1), Span(17.0)]
+    assert rules(history) == {"alive, but expired"}
+    history.led = [Span(0.0, safe + 0.1), Span(17.0)]
+    assert rules(history) == set()
+    history.led = [Span(0.0, 5.0), Span(17.0)]  # long ago
+    assert rules(history) == {"alive, but expired"}
 
 
 def test_a_new_leader_gives_the_dead_their_time_again() -> None:
