@@ -16,6 +16,7 @@ IDENTITY = Identity("n1", "http://10.0.0.1:2380", {"n1": "http://10.0.0.1:2380"}
 
 def test_everything_is_for_its_owner_alone_whatever_it_was_before(tmp_path: Path) -> None:
     (tmp_path / "etcd").mkdir(mode=0o755)
+    (tmp_path / "etcd" / "data").mkdir(mode=0o755)
     files = MemberFiles(tmp_path)
     files.write_identity(IDENTITY)
     files.mark_removed()
