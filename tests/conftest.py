@@ -13,6 +13,9 @@ import pytest
 if os.environ.get("TEST_PYTHON"):
     sys.modules["discovery.dns._fast"] = None  # type: ignore[assignment]  # as where there is no C compiler
 
+# Whoever runs the tests in the background of a script has SIGINT ignored, and so would every program that they start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 SEED = int(os.environ.get("TEST_SEED", "20260101"))
 
 
