@@ -6,6 +6,7 @@ import asyncio
 import inspect
 import os
 import random
+import signal
 import sys
 
 import pytest
