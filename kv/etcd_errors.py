@@ -66,7 +66,8 @@ def judge(code: str, message: str, endpoint: str) -> Verdict:
     """`code` is gRPC's name of the status, such as UNAVAILABLE; `message` what came with it."""
     said = message.lower()
     if any(each in said for each in _LOGIN):
-        return Verdict(AuthError(f"etcd at {endpoint} asks for a login: {message}"), login=True)
+        error = f"etcd at {endpoint} asks for a login ({message}): set store.etcd.username and password"
+        return Verdict(AuthError(error), login=True)
     if any(each in said for each in _REFUSED) or code in ("PERMISSION_DENIED", "UNAUTHENTICATED"):
         advice = (
             "check store.etcd.username and password, and that it may read and write the prefix and /discovery/ "

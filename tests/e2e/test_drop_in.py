@@ -14,7 +14,7 @@ import pytest
 from discovery.kv.etcd_endpoints import Access
 from tests.support.etcd import EtcdCluster, etcd_cluster
 from tests.support.etcd_store import opened
-from tests.support.node import RunningNode, running_node
+from tests.support.node import RunningNode, run_discovery, running_node
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.cluster]
 ZONE = "zones=[{name: skydns.test., ttl: 300}]"
@@ -169,6 +169,24 @@ async def all_ever_written(cluster: EtcdCluster) -> set[bytes]:
                 if batch.revision >= last:
                     return written
     raise AssertionError
+
+
+def test_a_wrong_password_ends_the_start_with_one_line(cluster: EtcdCluster, tmp_path: Path) -> None:
+    for command in ("user add root:root", "user grant-role root root", "auth enable"):
+        cluster.ctl(*command.split())
+    wrong = ["store.etcd.username=root", "store.etcd.password=wrong"]
+    for login, advice in ((wrong, "invalid user ID or password"), ([], "set store.etcd.username")):
+        ports = [
+            "dns.listen=['127.0.0.1:0']",
+            "http.listen=['127.0.0.1:0']",
+            f"store.path={tmp_path / 'node'}",
+        ]
+        sets = [word for each in (*on(cluster, *login), *ports) for word in ("--set", each)]
+        done = run_discovery("serve", *sets)
+        assert done.returncode == 1
+        assert done.stdout == ""
+        assert advice in done.stderr
+        assert len(done.stderr.splitlines()) == 1
 
 
 def test_two_nodes_of_one_etcd_are_one(cluster: EtcdCluster, node: RunningNode, tmp_path: Path) -> None:

@@ -110,6 +110,7 @@ def test_a_token_that_ended_wants_a_login_not_another_member(message: str) -> No
 def test_each_refusal_says_where_and_what_to_do_in_one_line() -> None:
     for code, message, advice in (
         ("PERMISSION_DENIED", "etcdserver: permission denied", "/discovery/"),
+        ("INVALID_ARGUMENT", "etcdserver: user name is empty", "store.etcd.username"),
         ("RESOURCE_EXHAUSTED", "etcdserver: mvcc: database space exceeded", "cluster defrag"),
     ):
         detail = judge(code, message, URL).error.detail
