@@ -88,7 +88,16 @@ class EtcdMember:
         self._process.send_signal(number)
 
     def pause(self) -> None:
+        """Returns when it has stopped, which takes a moment on a busy machine: it must answer nothing more."""
         self.send(signal.SIGSTOP)
+        threads = Path(f"/proc/{self.pid}/task")
+        wait_for(
+            lambda: all(
+                each.read_text().rpartition(")")[2].split()[0] == "T" for each in threads.glob("*/stat")
+            ),
+            START_LIMIT,
+            f"{self.name} has stopped",
+        )
 
     def resume(self) -> None:
         self.send(signal.SIGCONT)
