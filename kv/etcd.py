@@ -187,9 +187,9 @@ class EtcdStore:
         check_lease_id(lease_id)
         await self._ready()
         # Asked twice without an id there is one lease too many, which ends by itself.
-        request = wire.LeaseGrantRequest(TTL=ttl, ID=lease_id)
+        request, begin = wire.LeaseGrantRequest(TTL=ttl, ID=lease_id), self._clock()
         done = await self._endpoints.call(GRANT, request, repeatable=not lease_id)
-        self._keepalives.note(done.ID, done.TTL)
+        self._keepalives.note(done.ID, done.TTL, begin)
         return Lease(done.ID, done.TTL)
 
     async def lease_keepalive(self, lease_id: int) -> int:

@@ -55,6 +55,7 @@ class KeepAlives:
         self._renewed: dict[int, tuple[int, float]] = {}  # lease -> (TTL, when)
         self._forgot = clock()
         self._waiting: dict[int, asyncio.Future[int]] = {}
+        self._since: dict[int, float] = {}  # when each of them was asked for first
         self._asked: asyncio.Queue[int] = asyncio.Queue()
         self._task: asyncio.Task[None] | None = None
         self._metadata: Metadata = ()  # of the present stream
@@ -77,9 +78,9 @@ class KeepAlives:
             await asyncio.wait(asked.values())
         return [lease_id for lease_id in lease_ids if lease_id in asked and not asked[lease_id].result()]
 
-    def note(self, lease_id: int, ttl: int) -> None:
-        """A lease was granted just now, which is as good as renewed."""
-        self._renewed[lease_id] = (ttl, self._clock())
+    def note(self, lease_id: int, ttl: int, since: float) -> None:
+        """A lease was granted or renewed, at `since` at the earliest by the clock."""
+        self._renewed[lease_id] = (ttl, since)
 
     def forget(self, lease_id: int) -> None:
         """The lease was revoked."""
@@ -113,6 +114,7 @@ class KeepAlives:
             if not self._waiting:
                 self._due = asyncio.get_running_loop().time()
             waiting = self._waiting[lease_id] = asyncio.get_running_loop().create_future()
+            self._since[lease_id] = self._clock()
             if self._closed:
                 self._fail(Unavailable("the store is closed"))
                 return waiting
@@ -122,7 +124,7 @@ class KeepAlives:
         return waiting
 
     def _fail(self, error: StoreError) -> None:
-        waiting, self._waiting = self._waiting, {}
+        waiting, self._waiting, self._since = self._waiting, {}, {}
         self._asked = asyncio.Queue()
         for future in waiting.values():
             if not future.done():
@@ -222,8 +224,10 @@ class KeepAlives:
 
     def _answer(self, lease_id: int, ttl: int) -> None:
         self._answered += 1
+        since = self._since.pop(lease_id, None)
         if ttl > 0:
-            self.note(lease_id, ttl)
+            if since is not None:
+                self.note(lease_id, ttl, since)
         else:
             self.forget(lease_id)
         waiting = self._waiting.pop(lease_id, None)
