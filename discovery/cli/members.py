@@ -246,6 +246,8 @@ def _complaints(answer: Answer) -> Iterator[str]:
     for member in store["members"]:
         if not member["healthy"]:
             yield f"member {_name(member)}: {member['error'] or 'it is not healthy'}"
+        elif member["role"] == "learner":
+            yield f"member {_name(member)}: it does not vote yet"
     for error in store["errors"]:
         yield f"store: {error}"
     if not store["reachable"] and not store["errors"]:

@@ -85,6 +85,10 @@ def members(made: Machines, name: str) -> list[str]:
     return sorted(member["name"].partition("-")[0] for member in listed)
 
 
+def peer_of(made: Machines, name: str) -> str:
+    return f"http://{made[name].address}:2380"
+
+
 def revision(made: Machines, name: str) -> int:
     return int(made.call(name, "GET", "/v1/store")[1]["revision"])
 
@@ -105,7 +109,18 @@ def test_a_fourth_joins_and_one_that_is_lost_is_replaced(tmp_path: Path) -> None
 
 def test_a_fourth_beside_three_and_away_again(tmp_path: Path) -> None:
     with three(tmp_path) as (made, lease):
-        made.do(blocks_of(PAGE, "Growing"))
+        growing = blocks_of(PAGE, "Growing")
+        keep_seat = re.findall(r"`(discovery cluster add \S+)`", PAGE)[0]
+        wait_for(lambda: made.run(made["n1"], keep_seat).returncode == 0, 20, "all are connected for 5 s")
+        status, answer = made.call(
+            "n1", "POST", "/v1/cluster/members", json.dumps({"peer": peer_of(made, "n4")})
+        )
+        assert (status, answer["type"]) == (409, "/problems/conflict")
+        assert "is there already: start its node with store.member.join" in answer["detail"]
+        status, answer = made.call("n1", "DELETE", "/v1/cluster/members/n9")
+        assert (status, answer["type"]) == (404, "/problems/not-found")
+        assert answer["detail"].startswith("the cluster has no member n9: it has ")
+        made.do(growing)
         assert members(made, "n1") == ["n1", "n2", "n3", "n4"]
         check_kept(made, lease, "n1", "n2", "n3", "n4")
         said = re.findall(r"`(discovery cluster remove n4)`", PAGE)[0]

@@ -75,6 +75,7 @@ def test_status_is_two_tables(run: Run) -> None:
         (("nodes", 0, "stale"), True, "node n1: it answers from a view that is no longer kept up to date"),
         (("nodes", 0, "ready"), False, "node n1: it is not ready"),
         (("store", "members", 0, "healthy"), False, "member n1: it is not healthy"),
+        (("store", "members", 0, "role"), "learner", "member n1: it does not vote yet"),
         (("store", "errors"), ["out of reach for 3.0 s: no leader"], "store: out of reach for 3.0 s"),
         (("store", "reachable"), False, "store: it is out of reach"),
     ],
