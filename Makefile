@@ -46,9 +46,9 @@ bench-cluster: $(VENV)/.installed-dev    ## nodes over etcd: from a registration
 	@$(call install,$(TEST_PACKAGES))
 	$(BIN)/python -m tests.bench.bench_cluster --lease-seconds $(or $(LEASE_SECONDS),60)
 
-chaos: $(VENV)/.installed-dev    ## three nodes and three members, killed, stopped and cut off (CHAOS_SECONDS=600 CHAOS_SEED=7)
+chaos: $(VENV)/.installed-dev    ## three nodes and three members, killed, stopped and cut off (CHAOS_SECONDS=600 CHAOS_SEED=7 CHAOS_MANAGED=1)
 	@$(call install,$(TEST_PACKAGES))
-	$(BIN)/python -m tests.cluster.chaos --seconds $(or $(CHAOS_SECONDS),60) $(if $(CHAOS_SEED),--seed $(CHAOS_SEED))
+	$(BIN)/python -m tests.cluster.chaos --seconds $(or $(CHAOS_SECONDS),60) $(if $(CHAOS_SEED),--seed $(CHAOS_SEED)) $(if $(CHAOS_MANAGED),--managed)
 
 fuzz: $(VENV)/.installed-dev     ## mutated packets for a minute (FUZZ_SECONDS=3600 for an hour)
 	$(BIN)/python -m tests.fuzz.fuzz_dns --seconds $(or $(FUZZ_SECONDS),60)

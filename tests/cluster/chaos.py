@@ -1,4 +1,4 @@
-"""The chaos run: `python -m tests.cluster.chaos [--seconds N] [--seed N] [--keep DIRECTORY]`.
+"""The chaos run: `python -m tests.cluster.chaos [--seconds N] [--seed N] [--managed] [--keep DIRECTORY]`.
 
 Three nodes over three members of etcd, in a network of their own, under load, while they are killed, stopped and cut
 off. What must hold of it is `history`'s, which faults come when `schedule`'s. Prints the schedule, what came to pass
@@ -24,6 +24,7 @@ import aiohttp
 
 from tests.cluster.history import History, Span, Violation, judged_dead, violations, was_up
 from tests.cluster.load import TTLS, Clients, ask_for_ever, clock
+from tests.cluster.managed_site import ManagedSite
 from tests.cluster.observers import PREFIX, Leadership, StoreWatch, instance_of, note_stalls
 from tests.cluster.schedule import Fault, schedule
 from tests.cluster.site import DNS_PORT, MEMBERS, NODES, Site
@@ -230,10 +231,10 @@ def _ms(ordered: Sequence[float], share: float) -> str:
 
 
 @contextmanager
-def started(directory: Path) -> Iterator[Site]:
+def started(directory: Path, *, managed: bool) -> Iterator[Site]:
     """A site whose members and nodes are all ready."""
-    with network((*MEMBERS, *NODES)) as net:
-        site = Site(directory, net)
+    with network(MEMBERS if managed else (*MEMBERS, *NODES)) as net:
+        site = ManagedSite(directory, net) if managed else Site(directory, net)
         try:
             site.start(START)
             yield site
@@ -241,9 +242,10 @@ def started(directory: Path) -> Iterator[Site]:
             site.close()
 
 
-def run(directory: Path, seed: int, seconds: float) -> int:
+def run(directory: Path, seed: int, seconds: float, *, managed: bool) -> int:
+    how = " CHAOS_MANAGED=1" if managed else ""
     print(f"chaos: seed {seed}, {seconds:.0f} s, logs in {directory}; the schedule:")
-    with started(directory) as site:
+    with started(directory, managed=managed) as site:
         chaos = Run(site, seed, seconds)
         for fault in chaos.faults:
             print(f"  {fault}")
@@ -258,7 +260,7 @@ def run(directory: Path, seed: int, seconds: float) -> int:
     for line in [line for line in logs.splitlines() if "Traceback" in line or "please report this" in line]:
         print(f"FAULT in a node's log: {line}")
         found.append(Violation("fault", "a node", 0.0, line))
-    print(f"{len(found)} violations; again: make chaos CHAOS_SEED={seed} CHAOS_SECONDS={seconds:.0f}")
+    print(f"{len(found)} violations; again: make chaos CHAOS_SEED={seed} CHAOS_SECONDS={seconds:.0f}{how}")
     return 1 if found else 0
 
 
@@ -282,15 +284,16 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60, help="for which faults come")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1_000_000))
     parser.add_argument("--keep", type=Path, help="a new directory for all logs, which stays")
+    parser.add_argument("--managed", action="store_true", help="members that the nodes run themselves")
     options = parser.parse_args()
     if os.geteuid() != 0:  # root in a user namespace is enough
         command = [sys.executable, "-m", "tests.cluster.chaos", *sys.argv[1:]]
         os.execvp("unshare", ["unshare", "--map-root-user", *command])
     if options.keep is not None:
         options.keep.mkdir(parents=True)
-        sys.exit(run(options.keep, options.seed, options.seconds))
+        sys.exit(run(options.keep, options.seed, options.seconds, managed=options.managed))
     with tempfile.TemporaryDirectory() as name:
-        sys.exit(run(Path(name), options.seed, options.seconds))
+        sys.exit(run(Path(name), options.seed, options.seconds, managed=options.managed))
 
 
 if __name__ == "__main__":

@@ -9,9 +9,10 @@ from __future__ import annotations
 import signal
 import subprocess
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from itertools import permutations
 from pathlib import Path
+from typing import Protocol
 
 from tests.cluster.schedule import Fault
 from tests.support.etcd import EtcdMember
@@ -28,18 +29,23 @@ class NodeProcess:
     """A node on its host. It goes on in the same directory when it is started again."""
 
     def __init__(
-        self, host: Host, directory: Path, endpoints: Iterable[str], settings: Sequence[str] = ()
+        self,
+        host: Host,
+        directory: Path,
+        endpoints: Collection[str],
+        settings: Sequence[str] = (),
+        *,
+        name: str = "",
     ) -> None:
-        self.name = host.name
+        self.name = name or host.name
         self.address = host.address
         self.url = f"http://{host.address}:{HTTP_PORT}"
-        self.log = directory / f"{host.name}.log"
-        self._said = directory / f"{host.name}.out"
+        self.log = directory / f"{self.name}.log"
+        self._said = directory / f"{self.name}.out"
         sets = [
-            "store.engine=etcd",
-            f"store.etcd.endpoints={list(endpoints)}",
-            f"store.path={directory / host.name}",
-            f"node.name={host.name}",
+            *(["store.engine=etcd", f"store.etcd.endpoints={list(endpoints)}"] if endpoints else []),
+            f"store.path={directory / self.name}",
+            f"node.name={self.name}",
             f"dns.listen=['{host.address}:{DNS_PORT}']",
             f"http.listen=['{host.address}:{HTTP_PORT}']",
             "http.open=true",
@@ -68,15 +74,42 @@ class NodeProcess:
         assert self._process.poll() is None, f"{self.name} ended by itself: {self.log.read_text()[-2000:]}"
         return b"\nReady" in self._said.read_bytes()
 
+    @property
+    def pid(self) -> int:
+        """0 while it does not run."""
+        return self._process.pid if self._process is not None else 0
+
     def send(self, number: int) -> None:
         assert self._process is not None
         self._process.send_signal(number)
+
+    def end(self) -> None:
+        """In its own way, with what it has started."""
+        if self._process is not None:
+            self.send(signal.SIGCONT)
+            self.send(signal.SIGTERM)
+            try:
+                self._process.wait(20)
+            except subprocess.TimeoutExpired:
+                pass
+        self.kill()
 
     def kill(self) -> None:
         process, self._process = self._process, None
         if process is not None:
             process.kill()
             process.wait()
+
+
+class Member(Protocol):
+    """What a member must bear."""
+
+    name: str
+    client: str
+
+    def start(self) -> None: ...
+    def send(self, number: int) -> None: ...
+    def kill(self) -> None: ...
 
 
 class Site:
@@ -87,7 +120,7 @@ class Site:
         hosts = network.hosts
         peers = {name: f"http://{hosts[name].address}:2380" for name in MEMBERS}
         flags = ["--initial-cluster", ",".join(f"{name}={peer}" for name, peer in peers.items())]
-        self.members = {
+        self._own = {
             name: EtcdMember(
                 name,
                 directory,
@@ -99,6 +132,7 @@ class Site:
             )
             for name in MEMBERS
         }
+        self.members: Mapping[str, Member] = self._own
         self.endpoints = [member.client for member in self.members.values()]
         self.nodes = {name: NodeProcess(hosts[name], directory, self.endpoints) for name in NODES}
         self.leader: Callable[[], str] = lambda: MEMBERS[0]
@@ -107,9 +141,9 @@ class Site:
 
     def start(self, seconds: float) -> None:
         """Until all members are healthy and all nodes ready, each within `seconds`."""
-        for member in self.members.values():
+        for member in self._own.values():
             member.start()
-        for member in self.members.values():
+        for member in self._own.values():
             wait_for(member.is_healthy, seconds, f"{member.name} is healthy: {member.log}")
         for node in self.nodes.values():
             node.start()
@@ -180,5 +214,5 @@ class Site:
             return out
         return back if fault.kind.endswith(" in") else out + back
 
-    def _process(self, name: str) -> EtcdMember | NodeProcess:
+    def _process(self, name: str) -> Member | NodeProcess:
         return self.members.get(name) or self.nodes[name]

@@ -30,9 +30,13 @@ def test_three_terminals_and_a_fourth(tmp_path: Path) -> None:
             type_line(made, served, line, before)
             before = line.command
         assert served == {"1": "n1", "2": "n2", "3": "n4"}
-        listed = made.call("n1", "GET", "/v1/cluster")[1]["store"]["members"]
-        assert sorted(member["name"].partition("-")[0] for member in listed) == ["n1", "n2", "n4"]
-        assert {member["role"] for member in listed} == {"leader", "follower"}
+
+        def listed() -> dict[str, str]:
+            members = made.call("n1", "GET", "/v1/cluster")[1]["store"]["members"]
+            return {member["name"].partition("-")[0]: member["role"] for member in members}
+
+        wait_for(lambda: set(listed().values()) == {"leader", "follower"}, 30, "the fourth votes too")
+        assert sorted(listed()) == ["n1", "n2", "n4"]
 
 
 def type_line(made: Machines, served: dict[str, str], line: Line, before: str) -> None:
