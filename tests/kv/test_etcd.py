@@ -102,7 +102,7 @@ async def test_a_transaction_that_loses_leaves_no_lease_behind(one: EtcdCluster)
         assert leases(one) == before
         won = await store.txn([], [Put(b"/taken", b"1")], grant_ttl=600)
         assert won.lease is not None
-        assert leases(one) == before | {f"{won.lease.id:x}"}
+        assert leases(one) == before | {f"{won.lease.id:016x}"}
 
 
 # ---------------------------------------------------------------- space
