@@ -51,7 +51,7 @@ from discovery.kv.etcd_endpoints import (
 )
 from discovery.kv.etcd_history import History
 from discovery.kv.etcd_keepalive import KeepAlives
-from discovery.kv.etcd_members import alarms, ask_members, member_urls
+from discovery.kv.etcd_members import alarms, ask_members, follow_members
 from discovery.kv.etcd_pages import read_range
 from discovery.kv.etcd_seats import give_seat, let_vote, take_seat
 from discovery.kv.etcd_snapshot import write_snapshot
@@ -61,6 +61,10 @@ from discovery.kv.requests import check_key, check_lease_id, check_range, check_
 log = logging.getLogger(__name__)
 
 LOOK_EVERY = 2.0  # seconds
+LOOK_YOUNG = (
+    0.2  # while not all members are known, so that the loss of the only known one finds others to go to
+)
+YOUNG = 10.0  # seconds from the start; from then on whoever has no address does not run
 FOLLOW_EVERY = 30  # looks around between two questions for the list of members
 COUNT_EVERY = 30.0  # seconds between two counts of all leases, which the cluster lists one by one
 
@@ -317,15 +321,14 @@ class EtcdStore:
 
     async def _look_around(self) -> None:
         """Every LOOK_EVERY: is there a cluster, is it the same, do the watches follow it?"""
-        looks = 0
+        looks, begun = 0, self._clock()
         while True:
             try:
                 revision = await self._history.look()
                 for watch in list(self._watches):
                     watch.look(revision)
                 if looks % FOLLOW_EVERY == 0:
-                    urls, are_all = await member_urls(self._endpoints)
-                    self._endpoints.follow(urls)
+                    _, are_all = await follow_members(self._endpoints)
                     looks -= not are_all  # a cluster that has just begun: ask again at the next look
                 looks += 1
             except StoreError as error:
@@ -333,4 +336,5 @@ class EtcdStore:
                     watch.interrupt(error)
             except Exception:
                 log.exception("looking around in the etcd cluster failed; it goes on: please report this")
-            await asyncio.sleep(LOOK_EVERY)
+            young = not looks and self._clock() - begun < YOUNG
+            await asyncio.sleep(LOOK_YOUNG if young else LOOK_EVERY)

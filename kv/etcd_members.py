@@ -19,14 +19,15 @@ _ALARMS = {
 }
 
 
-async def member_urls(endpoints: Endpoints) -> tuple[Sequence[str], bool]:
-    """The client URLs that the voting members advertise, and whether all have: one that has not run has none.
+async def follow_members(endpoints: Endpoints) -> tuple[wire.MemberListResponse, bool]:
+    """Takes the addresses of all voting members into use. The list, and whether all have one: who never ran has none.
 
     Raises what a call raises.
     """
     listed = await endpoints.call(MEMBERS, wire.MemberListRequest(), repeatable=True, leader=False)
     voting = [member.clientURLs for member in listed.members if not member.isLearner]
-    return [url for urls in voting for url in urls], all(voting)
+    endpoints.follow(url for urls in voting for url in urls)
+    return listed, all(voting)
 
 
 async def alarms(endpoints: Endpoints) -> Sequence[str]:
@@ -38,7 +39,7 @@ async def alarms(endpoints: Endpoints) -> Sequence[str]:
 
 async def ask_members(endpoints: Endpoints) -> Sequence[Member]:
     """Every member at every address that is known. Raises what a call raises when no member lists them."""
-    listed = await endpoints.call(MEMBERS, wire.MemberListRequest(), repeatable=True, leader=False)
+    listed, _ = await follow_members(endpoints)
     advertised = endpoints.usable(url for member in listed.members for url in member.clientURLs)
     urls = list(dict.fromkeys((*endpoints.urls, *advertised)))
     answers = await asyncio.gather(*(_ask(endpoints, url) for url in urls))

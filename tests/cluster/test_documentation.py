@@ -249,6 +249,7 @@ def test_a_full_disk(tmp_path: Path) -> None:
         made["n2"].under = ("unshare", "--mount", "--map-root-user", "sh", "-c", mount, "sh")
         made.do(blocks_of(PAGE, "Starting"))
         lease = register(made)
+        made.until_well(made["n2"])  # from then on it knows the addresses of the others' members
         inside = Path(made.here("/var/lib/discovery", made["n2"]))
         (inside / "etcd.damaged").mkdir()
         body = json.dumps({"host": "", "text": "x" * 50_000})
@@ -267,7 +268,7 @@ def test_a_full_disk(tmp_path: Path) -> None:
         assert b"no space left on device" in made["n2"].log.read_bytes()
         made.is_everywhere(NAME, ["192.0.2.1"], "n2")
         beat = ("n2", "POST", f"{ONE}/heartbeat")
-        wait_for(lambda: made.call(*beat)[0] == 200, 20, "it takes a heartbeat through the others")
+        wait_for(lambda: made.call(*beat)[0] == 200, 60, "it takes a heartbeat through the others")
         made.do(blocks_of(PAGE, "A disk is full"))
         check_kept(made, lease, "n1", "n2", "n3")
 

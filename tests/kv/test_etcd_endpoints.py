@@ -20,7 +20,7 @@ from discovery.kv import etcd_wire_pb2 as wire
 from discovery.kv.contract import AuthError, Put, Unavailable
 from discovery.kv.etcd import EtcdStore
 from discovery.kv.etcd_endpoints import PUT, RANGE, Access, Endpoints
-from discovery.kv.etcd_members import member_urls
+from discovery.kv.etcd_members import follow_members
 from tests.support.api import until
 from tests.support.etcd import EtcdCluster, EtcdMember, etcd_cluster, free_ports
 from tests.support.etcd_store import eventually, opened
@@ -263,7 +263,7 @@ class TestMembersAdded:
                 added.start()
                 try:
                     await asyncio.to_thread(added.until_healthy)
-                    store._endpoints.follow((await member_urls(store._endpoints))[0])
+                    await follow_members(store._endpoints)
                     assert set(store._endpoints.urls) == {first.client, client}
                     first.pause()  # there is no quorum now, but the other one answers
                     found = await store.range(b"/a", stale_ok=True)

@@ -11,7 +11,7 @@ import pytest
 from discovery.kv.contract import Unavailable
 from discovery.kv.etcd import EtcdStore
 from discovery.kv.etcd_endpoints import Access
-from discovery.kv.etcd_members import member_urls
+from discovery.kv.etcd_members import follow_members
 from tests.support.etcd import EtcdCluster, EtcdMember, etcd_cluster, free_ports
 from tests.support.etcd_store import eventually, opened
 from tests.support.node import wait_for
@@ -51,6 +51,15 @@ async def test_each_member_tells_its_role_and_state(three: EtcdCluster) -> None:
         status = await store.status()
         assert (status.leader, sorted(status.members)) == (leader, ["m0", "m1", "m2"])
         assert (status.revision, status.errors) == (revision, [])
+
+
+async def test_who_lists_the_members_goes_to_the_others_when_the_known_one_dies(three: EtcdCluster) -> None:
+    known, *_ = three.members
+    async with opened(Access([known.client])) as store:
+        await store.members()
+        known.kill()
+        await eventually(lambda: store.put(b"/a", b"1"))  # the leader may have been the one killed
+        assert store._endpoints.urls[0] != known.client
 
 
 async def test_one_that_is_gone_or_hangs_hides_no_other(three: EtcdCluster) -> None:
@@ -106,8 +115,7 @@ async def test_a_member_that_is_known_by_no_address_here_is_listed(three: EtcdCl
             assert (unstarted.url, unstarted.error) == ("", "none of its addresses is known here")
             learner.start()
             await asyncio.to_thread(learner.until_healthy)
-            advertised, _ = await member_urls(store._endpoints)
-            store._endpoints.follow(advertised)
+            await follow_members(store._endpoints)
             assert set(store._endpoints.urls) == set(three.endpoints)
         async with opened(Access([*three.endpoints, client])) as store:
             members = {member.name: member for member in await store.members()}
