@@ -37,11 +37,11 @@ def test_a_cookie_of_one_node_is_good_at_another_and_after_a_restart(tmp_path: P
             running_node(tmp_path / "b", [*settings, "node.name=b"]) as second,
         ):
             for node in (first, second):
-                wait_for(lambda node=node: bool(given(node)), 10, "a cookie")  # type: ignore[misc]
+                wait_for(lambda node=node: bool(given(node)), 60, "a cookie")  # type: ignore[misc]
             cookie = given(first)
             assert asked(second, cookie).rcode() == 0
             assert asked(first, given(second)).rcode() == 0
             assert asked(second, cookie[:-1] + bytes((cookie[-1] ^ 1,))).rcode() == 23
         with running_node(tmp_path / "a", [*settings, "node.name=a"]) as again:
-            wait_for(lambda: bool(given(again)), 10, "a cookie")
+            wait_for(lambda: bool(given(again)), 60, "a cookie")
             assert asked(again, cookie).rcode() == 0

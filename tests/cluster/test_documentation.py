@@ -111,7 +111,7 @@ def test_a_fourth_beside_three_and_away_again(tmp_path: Path) -> None:
     with three(tmp_path) as (made, lease):
         growing = blocks_of(PAGE, "Growing")
         keep_seat = re.findall(r"`(discovery cluster add \S+)`", PAGE)[0]
-        wait_for(lambda: made.run(made["n1"], keep_seat).returncode == 0, 20, "all are connected for 5 s")
+        wait_for(lambda: made.run(made["n1"], keep_seat).returncode == 0, 60, "all are connected for 5 s")
         status, answer = made.call(
             "n1", "POST", "/v1/cluster/members", json.dumps({"peer": peer_of(made, "n4")})
         )
@@ -132,7 +132,7 @@ def test_a_fourth_beside_three_and_away_again(tmp_path: Path) -> None:
         done = made.run(made["n1"], said.replace("n4", own_name))
         assert done.returncode == 0, done.stderr
         assert members(made, "n1") == ["n1", "n2", "n3"]
-        wait_for(lambda: (made["n4"].lib / "etcd" / "removed").exists(), 20, "n4's etcd has ended")
+        wait_for(lambda: (made["n4"].lib / "etcd" / "removed").exists(), 60, "n4's etcd has ended")
         check_kept(made, lease, "n1", "n2", "n3", "n4")
 
 
@@ -157,7 +157,7 @@ def test_a_corrupt_file(tmp_path: Path) -> None:
         with database.open("r+b") as file:
             file.write(os.urandom(64 << 10))
         os.kill(made["n2"].etcd(), signal.SIGKILL)
-        wait_for(lambda: made["n2"].log.read_bytes().count(b"etcd ended") > 1, 20, "it ends at every start")
+        wait_for(lambda: made["n2"].log.read_bytes().count(b"etcd ended") > 1, 60, "it ends at every start")
         made.is_everywhere(NAME, ["192.0.2.1"], "n2")
         assert made.run(made["n2"], "discovery cluster status").returncode == 1
         made.do(blocks_of(PAGE, "A file is corrupt"))
@@ -193,7 +193,7 @@ def test_a_lost_quorum(tmp_path: Path) -> None:
         before = revision(made, "n1")
         for name in ("n2", "n3"):
             made[name].stop(signal.SIGKILL)
-        wait_for(lambda: made.call("n1", "GET", "/readyz?writes")[0] == 503, 20, "no writes")
+        wait_for(lambda: made.call("n1", "GET", "/readyz?writes")[0] == 503, 60, "no writes")
         made.is_everywhere(NAME, ["192.0.2.1"], "n1")
         alone, *others = blocks_of(PAGE, "The quorum is lost for good")
         made.do([alone])
@@ -201,7 +201,7 @@ def test_a_lost_quorum(tmp_path: Path) -> None:
         check_kept(made, lease, "n1")
         assert revision(made, "n1") > before + 1_000_000_000
         made["n3"].start()  # with the data of the old cluster: it does not start
-        wait_for(lambda: b"move the data away and join" in made["n3"].log.read_bytes(), 20, "told")
+        wait_for(lambda: b"move the data away and join" in made["n3"].log.read_bytes(), 60, "told")
         made["n3"].stop()
         made.do(others)
         assert members(made, "n2") == ["n1", "n2"]

@@ -412,7 +412,7 @@ def test_a_peer_that_can_t_be_reached_is_waited_for_and_named(tmp_path: Path) ->
         settings += [f"store.member.{name}={url}" for name, url in place.member.items()]
         settings += [f"store.member.initial_cluster={json.dumps(place.urls)}"]
         with running_node(place.store, settings, log=log) as node:
-            wait_for(lambda: "does not serve" in log.read_text(), 20, "it says so")
+            wait_for(lambda: "does not serve" in log.read_text(), 60, "it says so")
             (line,) = (each for each in log.read_text().splitlines() if "does not serve" in each)
             for here, there in place.names.items():
                 line = line.replace(here, there)

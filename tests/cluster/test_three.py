@@ -57,6 +57,6 @@ def type_line(made: Machines, served: dict[str, str], line: Line, before: str) -
         os.kill(made[name[1]].etcd(), signal.SIGKILL)
     elif command.startswith("dig ") and not before.startswith("pkill"):
         shown = "\n".join(line.shown) + "\n"
-        wait_for(lambda: made.run(made["n1"], command).stdout == shown, 20, command)
+        wait_for(lambda: made.run(made["n1"], command).stdout == shown, 60, command)
     else:
         made.type(Line("n1", command.removeprefix(".venv/bin/"), line.shown))

@@ -44,26 +44,26 @@ def test_workers_know_what_their_node_knows_of_the_cluster(tmp_path: Path) -> No
         with running_node(tmp_path / "a", first) as node:
             lease = cluster.ctl("lease", "grant", "90").split()[1]
             cluster.put(KEY, '{"host": "10.0.0.1", "ttl": 3600}', f"--lease={lease}")
-            wait_for(lambda: said(node) == {"90 10.0.0.1 []"}, 10, "the lease's TTL is known to all")
+            wait_for(lambda: said(node) == {"90 10.0.0.1 []"}, 60, "the lease's TTL is known to all")
             with running_node(tmp_path / "b", [*settings, "node.name=b"]):
                 both = f"5 a.ns.dns.{ZONE} 5 b.ns.dns.{ZONE} []"
-                wait_for(lambda: said(node, ZONE, "NS") == {both}, 20, "two name servers")
+                wait_for(lambda: said(node, ZONE, "NS") == {both}, 60, "two name servers")
                 killed = kill(node, 0)
-                wait_for(lambda: is_replaced(node, killed), 10, "both serve")
+                wait_for(lambda: is_replaced(node, killed), 60, "both serve")
                 assert said(node) == {"90 10.0.0.1 []"}
                 assert said(node, ZONE, "NS") == {both}
             member.kill()
-            wait_for(lambda: said(node) == {"30 10.0.0.1 [3]"}, 20, "stale")
+            wait_for(lambda: said(node) == {"30 10.0.0.1 [3]"}, 60, "stale")
             killed = kill(node, 1)
-            wait_for(lambda: is_replaced(node, killed), 10, "both serve")
+            wait_for(lambda: is_replaced(node, killed), 60, "both serve")
             assert said(node) == {"30 10.0.0.1 [3]"}
         with running_node(tmp_path / "a", first) as node:
             assert said(node) == {"5 10.0.0.1 [3]"}  # from the view that was kept, without the leases' TTLs
             member.start()
             member.until_healthy()
-            wait_for(lambda: said(node) == {"90 10.0.0.1 []"}, 20, "no longer stale")
+            wait_for(lambda: said(node) == {"90 10.0.0.1 []"}, 60, "no longer stale")
         member.kill()
         with running_node(tmp_path / "new", settings) as node:  # it never had one
             assert said(node) == {"SERVFAIL [14]"}
             member.start()
-            wait_for(lambda: said(node) == {"90 10.0.0.1 []"}, 20, "loaded")
+            wait_for(lambda: said(node) == {"90 10.0.0.1 []"}, 60, "loaded")

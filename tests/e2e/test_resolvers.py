@@ -156,7 +156,7 @@ def resolving(kind: str, folder: Path, node: RunningNode, log: Path) -> Iterator
             return False
 
     try:
-        wait_for(answers, 20, f"{kind} answers")
+        wait_for(answers, 60, f"{kind} answers")
         yield resolver
     finally:
         process.terminate()

@@ -56,7 +56,7 @@ def test_a_stopped_node_that_goes_on_loses_no_service(tmp_path: Path) -> None:
         assert revision(node) == before
         assert node.call("GET", "/v1/store")[1]["stalls"] == 1
         assert "every lease has its full TTL again" in log.read_text()
-        wait_for(lambda: not node.answers(NAME, "A"), 2 * TTL + 2, "silence ends them all the same")
+        wait_for(lambda: not node.answers(NAME, "A"), 2 * TTL + 30, "silence ends them all the same")
 
 
 def test_a_mass_expiry_is_held_once_and_counted(tmp_path: Path) -> None:
@@ -67,7 +67,7 @@ def test_a_mass_expiry_is_held_once_and_counted(tmp_path: Path) -> None:
         took = wait_for(lambda: len(node.answers(NAME, "A")) < 4, 4 * TTL, "they end after all")
         assert time.monotonic() - begin >= 2 * TTL
         assert took <= 2 * TTL + 2
-        wait_for(lambda: not node.answers(NAME, "A"), 2, "all of them")
+        wait_for(lambda: not node.answers(NAME, "A"), 30, "all of them")
         assert node.call("GET", "/v1/store")[1]["leases_held"] == 4
         assert "run out at once" in log.read_text()
         register(node, 4, 60)
@@ -128,7 +128,7 @@ def test_a_snapshot_under_writes_is_one_moment(tmp_path: Path) -> None:
         writer = threading.Thread(target=write)
         writer.start()
         try:
-            wait_for(lambda: revision(node) > 20, 10, "some writes")
+            wait_for(lambda: revision(node) > 20, 60, "some writes")
             done = run_discovery("store", "snapshot", str(tmp_path / "backup.db"), "--node", node.url)
         finally:
             stop.set()

@@ -81,7 +81,7 @@ def test_kdig_and_dnspython_over_tls_and_a_renewed_certificate(tmp_path: Path, w
         assert second != first
         files.renew()
         node.process.send_signal(signal.SIGHUP)
-        wait_for(lambda: shown(port) != second, 10, "the certificate after SIGHUP")
+        wait_for(lambda: shown(port) != second, 60, "the certificate after SIGHUP")
         third = shown(port)
         files.cert.write_text("no certificate")
         status, problem = node.call("POST", "/v1/config/reload")

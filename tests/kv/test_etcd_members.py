@@ -105,7 +105,7 @@ async def test_a_member_that_is_known_by_no_address_here_is_listed(three: EtcdCl
     client, peer, metrics = (f"http://127.0.0.1:{port}" for port in free_ports(3))
     add = ["member", "add", "m3", f"--peer-urls={peer}", "--learner"]
     # etcd wants all members to have been there for a while.
-    wait_for(lambda: "added" in three.ctl(*add, check=False), 20, "a member may be added")
+    wait_for(lambda: "added" in three.ctl(*add, check=False), 60, "a member may be added")
     initial = ",".join(f"{member.name}={member.peer}" for member in three.members) + f",m3={peer}"
     flags = ["--initial-cluster", initial, "--initial-cluster-state", "existing"]
     learner = EtcdMember("m3", three.members[0].data.parent, client, peer, metrics, flags)

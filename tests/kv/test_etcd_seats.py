@@ -48,7 +48,7 @@ def three(_three: EtcdCluster) -> Iterator[EtcdCluster]:
             _three.ctl("member", "remove", found[1])
         return bool(found)
 
-    wait_for(takes_one, 20, "the cluster takes members")
+    wait_for(takes_one, 60, "the cluster takes members")
     yield _three
     _three.revive()
 

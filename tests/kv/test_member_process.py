@@ -19,7 +19,7 @@ from discovery.kv import member_process
 from discovery.kv.member_process import REMOVED, EtcdProcess, Line, find_binary, read_line, version_said
 from tests.support.node import ROOT, wait_for
 
-LIMIT = 20.0  # seconds
+LIMIT = 60.0  # seconds
 
 
 def program(folder: Path, script: str) -> str:

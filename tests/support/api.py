@@ -208,7 +208,7 @@ async def _never_cached(path: names.Path, qtype: int) -> bool:
     return False
 
 
-async def until(condition: Callable[[], bool], seconds: float = 5.0) -> None:
+async def until(condition: Callable[[], bool], seconds: float = 30.0) -> None:
     """Gives the loop its turns until the condition holds. Fails the test after `seconds`."""
     end = time.monotonic() + seconds
     while not condition():

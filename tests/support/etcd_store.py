@@ -26,7 +26,7 @@ async def opened(
         await store.close()
 
 
-async def eventually(write: Callable[[], object], seconds: float = 20.0) -> None:
+async def eventually(write: Callable[[], object], seconds: float = 60.0) -> None:
     """Awaits `write()` again and again until the store takes it. Fails the test after `seconds`."""
     end = time.monotonic() + seconds
     while True:

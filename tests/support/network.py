@@ -86,7 +86,7 @@ def _hosts(names: Sequence[str], stack: ExitStack) -> dict[str, Host]:
         )  # ends with this process
         stack.callback(_end, holder)
         link, own = Path(f"/proc/{holder.pid}/ns/net"), Path("/proc/thread-self/ns/net").readlink()
-        wait_for(lambda link=link, own=own: link.readlink() != own, 5, "a network namespace")  # type: ignore[misc]
+        wait_for(lambda link=link, own=own: link.readlink() != own, 30, "a network namespace")  # type: ignore[misc]
         hosts[name] = Host(name, number, holder)
     for host in hosts.values():
         near = f"to-{host.name}"

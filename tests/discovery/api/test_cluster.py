@@ -150,7 +150,7 @@ def test_members_are_told_one_by_one_with_and_without_a_quorum(three: EtcdCluste
 
         for member in three.members[1:]:
             member.kill()
-        wait_for(lambda: not cluster_of(node)["store"]["reachable"], 20, "it says that the store is away")
+        wait_for(lambda: not cluster_of(node)["store"]["reachable"], 60, "it says that the store is away")
         wait_for(
             lambda: len(cluster_of(node)["store"]["members"]) == 3, 10, "the members are listed all the same"
         )
@@ -163,8 +163,8 @@ def test_members_are_told_one_by_one_with_and_without_a_quorum(three: EtcdCluste
         assert node.call("GET", "/readyz")[0] == 200
 
         three.revive()
-        wait_for(lambda: bool(cluster_of(node)["store"]["reachable"]), 20, "it heals by itself")
-        wait_for(lambda: node.call("GET", "/readyz?writes")[0] == 200, 20, "writes are taken again")
+        wait_for(lambda: bool(cluster_of(node)["store"]["reachable"]), 60, "it heals by itself")
+        wait_for(lambda: node.call("GET", "/readyz?writes")[0] == 200, 60, "writes are taken again")
 
 
 def cluster_of(node: RunningNode) -> Any:  # Any: JSON
