@@ -62,15 +62,30 @@ class Prepared:
         self.rotating = encode(answer.rotating)
         self.authority = encode(answer.authority)
         self.additional = [(b"".join(encode(bundle)), len(bundle)) for bundle in answer.additional]
-        self.answer_size = (
-            sum(map(len, self.first)) + sum(map(len, self.rotating)) + sum(map(len, self.authority))
-        )
-        self.whole_size = self.answer_size + sum([len(bundle) for bundle, _ in self.additional])
         self.stamps: tuple[tuple[Branch, int], ...] = answer.stamps
         self.outside = answer.outside
         self.wanted = answer.wanted
         self.cut = answer.cut
         self.passing = answer.passing
+        self._measure()
+
+    @classmethod
+    def of(cls, rotating: list[bytes], additional: list[tuple[bytes, int]], branch: Branch) -> Prepared:
+        """What a branch alone gives, encoded already: records that rotate, and others, each with its number."""
+        made = cls.__new__(cls)
+        made.flags, made.rcode = wire.QR | wire.AA, wire.NOERROR
+        made.first, made.rotating, made.authority, made.additional = [], rotating, [], additional
+        made.stamps = ((branch, branch.version),)
+        made.outside = made.cut = made.passing = False
+        made.wanted = ()
+        made._measure()
+        return made
+
+    def _measure(self) -> None:
+        self.answer_size = (
+            sum(map(len, self.first)) + sum(map(len, self.rotating)) + sum(map(len, self.authority))
+        )
+        self.whole_size = self.answer_size + sum([len(bundle) for bundle, _ in self.additional])
         self.shared = False
         self.bodies: tuple[dict[bytes, Body], dict[bytes, Body]] = ({}, {})
         parts = len(self.first) + len(self.rotating) + len(self.authority) + len(self.additional)
@@ -157,7 +172,8 @@ def pack(
     `ending`: OPT and TSIG, the last records of all, which are never left out; their last `option` bytes count, but
     whoever sends the answer adds them.
     """
-    room = limit - wire.HEADER_SIZE - len(question) - sum(map(len, ending))
+    end = b"".join(ending)
+    room = limit - wire.HEADER_SIZE - len(question) - len(end)
     first, ring = prepared.first, prepared.rotating
     authority, additional = b"".join(prepared.authority), b""
     counts = [1 if question else 0, 0, len(prepared.authority), len(ending)]
@@ -184,7 +200,7 @@ def pack(
         b"".join(first),
         ring,
         span,
-        b"".join((authority, additional, *ending)),
+        b"".join((authority, additional, end)),
         rotate=rotate,
         shortened=shortened,
         end=wire.HEADER_SIZE + len(question),

@@ -11,12 +11,12 @@ import logging
 from collections.abc import Callable
 from typing import NamedTuple
 
-from discovery.dns import text, wire
+from discovery.dns import plain, text, wire
 from discovery.dns.answer import MAX_MESSAGE, Body, Prepared, pack
 from discovery.dns.cache import Cache
 from discovery.dns.counters import DnsCounters
 from discovery.dns.kept import Kept
-from discovery.dns.missing import Missing, end_of
+from discovery.dns.missing import Missing
 from discovery.dns.options import Options
 from discovery.dns.records import RR, Answer
 from discovery.dns.source import Path, Source
@@ -59,7 +59,7 @@ class Responder:
             source, counters, options, draw=draw, udp=udp, raw_bytes=raw_bytes, prepared=prepared
         )
         self._options = options
-        self._missing = Missing(source, settings.zones)
+        self._missing = Missing(source)
         self._told: set[bytes] = set()  # names that max_matched cut, as told in the log
 
     def respond(self, packet: bytes, client: bytes = b"") -> bytes | Deferred | None:
@@ -170,12 +170,23 @@ class Responder:
 
     def _prepare(self, query: wire.Query) -> Prepared:
         path = wire.path_of(query.name)
-        end = end_of(path, query.qtype, self._source, self._settings.zones)
-        if end is None:
+        settings, source = self._settings, self._source
+        way = plain.way_to(path, query.qtype, source, settings.zones)
+        if way is None:
             return self._synthesize(query, path)
-        prepared = self._missing.answer(path, len(query.name), lambda: self._synthesize(query, path))
-        self._kept.keep_missing(query, prepared, end)
-        return prepared
+        zone, branch, is_there = way
+        if not is_there:
+            prepared = self._missing.answer(zone, len(query.name), lambda: self._synthesize(query, path))
+            self._kept.keep_missing(query, prepared, branch)
+            return prepared
+        answer = None
+        if not source.stale:
+            most = settings.max_matched
+            answer = plain.prepare(path, query.name, query.qtype, zone, branch, settings.zones, most)
+        if answer is None:
+            return self._synthesize(query, path)
+        self._kept.keep_records(query, answer)
+        return answer
 
     def _synthesize(self, query: wire.Query, path: Path) -> Prepared:
         answer = synthesize(path, query.qtype, self._source, self._settings)

@@ -51,6 +51,12 @@ class Zones:
         self.first = zones[0]
         self.all = tuple(zones)
         self._by_apex = {zone.apex: zone for zone in reversed(zones)}
+        self.divided = frozenset(  # apexes of zones with another inside
+            outer.apex
+            for outer in zones
+            for inner in zones
+            if len(inner.apex) > len(outer.apex) and inner.apex[: len(outer.apex)] == outer.apex
+        )
         self._lengths = sorted({len(zone.apex) for zone in zones}, reverse=True)
 
     def closest(self, path: Path) -> Zone | None:

@@ -72,6 +72,7 @@ PURE = {
     "dns/connections.py",
     "dns/padding.py",
     "dns/missing.py",
+    "dns/plain.py",
     "dns/cookies.py",
     "dns/options.py",
     "dns/counters.py",

@@ -5,9 +5,8 @@ from __future__ import annotations
 import random
 
 from discovery import names
-from discovery.dns import wire
+from discovery.dns import plain, wire
 from discovery.dns.answer import Prepared
-from discovery.dns.missing import end_of
 from discovery.dns.synthesis import synthesize
 from discovery.dns.zone import Zone
 from tests.support.dns import APEX, World, query
@@ -65,9 +64,10 @@ def test_what_is_plainly_missing_is_answered_as_synthesis_answers(rng: random.Ra
         if text in ("", "."):
             continue
         path, qtype = names.from_text(text.replace("..", ".")), rng.choice(TYPES)
-        end = end_of(path, qtype, world.view, world.settings.zones)
-        if end is None:
+        way = plain.way_to(path, qtype, world.view, world.settings.zones)
+        if way is None or way[2]:
             continue
+        end = way[1]
         found += 1
         answer = synthesize(path, qtype, world.view, world.settings)
         prepared = Prepared(answer, path)
