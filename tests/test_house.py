@@ -27,6 +27,12 @@ BELOW = {
     "discovery.names": {"discovery.errors"},
     "discovery.service": {"discovery.names"},
     "discovery.tree": {"discovery.names", "discovery.service", "discovery.kv.contract"},
+    "discovery.client": {
+        "discovery.errors",
+        "discovery.config_rules",
+        "discovery.service",
+        "discovery.client",
+    },
     "discovery.view": {"discovery.names", "discovery.service", "discovery.tree", "discovery.kv.contract"},
 }
 # What lies above: only those on the right may import it.
@@ -45,6 +51,11 @@ PURE = {
     "discovery/tree.py",
     "discovery/view.py",
     "discovery/errors.py",
+    "discovery/client/errors.py",
+    "discovery/client/fields.py",
+    "discovery/client/order.py",
+    "discovery/client/pace.py",
+    "discovery/client/watched.py",
     "discovery/workers/messages.py",
     "discovery/workers/published.py",
     "kv/contract.py",

@@ -1,6 +1,6 @@
 """`discovery lookup`: ask a DNS server, and print what it says the way dig does.
 
-Owns the only use of dnslib: building the question and reading the reply, at a person's pace. Asks over UDP with
+Owns building the question and reading the reply with dnslib, at a person's pace. Asks over UDP with
 EDNS (1232 bytes), again over TCP when the reply was truncated (RFC 7766). It never uses the system's resolver, so
 what it shows is what the server answers. Sockets block, each under one deadline a try.
 """

@@ -138,7 +138,9 @@ class HttpNode:
             "lease": "6a",
         }
         new = key not in self.instances
-        self.instances[key] = given | body | {"instance": instance, "name": f"{instance}.{service}.test."}
+        self.instances[key] = (
+            given | body | {"service": service, "instance": instance, "name": f"{instance}.{service}.test."}
+        )
         answer = self.instances[key] | {"revision": 7, "heartbeat_every": self.heartbeat_every}
         return web.json_response(answer, status=201 if new else 200)
 
