@@ -20,6 +20,7 @@ from discovery.cli.config import config
 from discovery.cli.explain import explain, zone
 from discovery.cli.lookup import lookup
 from discovery.cli.options import config_options
+from discovery.cli.run import run as run_
 from discovery.cli.serve import serve
 from discovery.cli.services import deregister, list_, register
 from discovery.cli.store import store
@@ -42,7 +43,7 @@ def cli() -> None:
     """
 
 
-for _command in (serve, register, deregister, list_, lookup, explain, zone, config, store, cluster):
+for _command in (serve, run_, register, deregister, list_, lookup, explain, zone, config, store, cluster):
     cli.add_command(_command)
 
 

@@ -1,6 +1,7 @@
 """Options that several commands share.
 
-Owns `--config` and `--set`, which may stand before or after the command's name, and `--node` and `--token`.
+Owns `--config` and `--set`, which may stand before or after the command's name, `--node` and `--token`, and those
+that describe an instance.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import click
 
@@ -76,3 +77,78 @@ def node_options(command: Callable[P, R]) -> Callable[P, R]:
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+
+
+# An instance's fields, but for its id and its lease: (option, what click is told besides).
+_FIELDS: tuple[tuple[tuple[str, ...], dict[str, Any]], ...] = (  # Any: click's parameters
+    (("--host",), {"help": "Address or DNS name of the instance [default: the address the node sees]."}),
+    (("--port",), {"type": click.IntRange(0, 65535), "help": "Port of the instance."}),
+    (("--priority",), {"type": click.IntRange(0, 65535), "help": "SRV priority [default: the zone's]."}),
+    (("--weight",), {"type": click.IntRange(0, 65535), "help": "SRV weight [default: the zone's]."}),
+    (("--text",), {"help": "Text for TXT records."}),
+    (("--mail",), {"is_flag": True, "help": "In MX records too."}),
+    (
+        ("--ttl",),
+        {"type": click.IntRange(0), "help": "TTL of its DNS records in seconds [default: the zone's]."},
+    ),
+    (("--tag", "tags"), {"multiple": True, "metavar": "TAG", "help": "A tag to ask for; repeatable."}),
+    (("--meta",), {"multiple": True, "metavar": "KEY=VALUE", "help": "A key and a short text; repeatable."}),
+    (
+        ("--named-port", "ports"),
+        {"multiple": True, "metavar": "NAME=PORT", "help": "A named port; repeatable."},
+    ),
+    (
+        ("--lease-ttl",),
+        {"type": click.IntRange(0, 86400), "help": "Seconds to live without a heartbeat; 0: for ever."},
+    ),
+    (("--group",), {"help": "A label; DNS answers with the instances of one group."}),
+    (
+        ("--targetstrip",),
+        {
+            "type": int,
+            "help": "Labels to take off the left of the names that are made for its address.",
+        },
+    ),
+)
+
+
+def instance_options(command: Callable[..., R]) -> Callable[..., R]:
+    """Give a command the options of an instance; it gets `fields`, those that were given, as the API names them."""
+
+    @functools.wraps(command)
+    def wrapped(**given: Any) -> R:  # Any: click's values
+        names = ["host", "port", "priority", "weight", "text", "mail", "ttl", "tags", "meta", "ports"]
+        found = {name: given.pop(name) for name in [*names, "lease_ttl", "group", "targetstrip"]}
+        found["mail"] = found["mail"] or None
+        found["tags"] = list(found["tags"]) or None
+        found["meta"] = _pairs(found["meta"], "--meta") or None
+        found["ports"] = _ports(found["ports"]) or None
+        fields = {name: value for name, value in found.items() if value is not None}
+        return command(fields=fields, **given)
+
+    decorated: Callable[..., R] = wrapped
+    for words, told in reversed(_FIELDS):
+        decorated = click.option(*words, **told)(decorated)
+    return decorated
+
+
+def _pairs(texts: tuple[str, ...], option: str) -> dict[str, str]:
+    out = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals or not key:
+            raise click.BadParameter(f"expected NAME=VALUE, got {text!r}", param_hint=option)
+        if key in out:
+            raise click.BadParameter(f"{key!r} is given twice", param_hint=option)
+        out[key] = value
+    return out
+
+
+def _ports(texts: tuple[str, ...]) -> dict[str, int]:
+    pairs = _pairs(texts, "--named-port")
+    try:
+        return {name: int(port) for name, port in pairs.items()}
+    except ValueError:
+        raise click.BadParameter(
+            "expected NAME=NUMBER, such as http=8080", param_hint="--named-port"
+        ) from None

@@ -1,12 +1,14 @@
 """What commands print on standard output.
 
 Owns tables (drawn for people on a terminal, plain aligned columns for pipes, NO_COLOR and narrow terminals) and
-JSON. Text that came from elsewhere is printed without control characters, so that it cannot steer a terminal.
+JSON, and the client's log lines on standard error. Text that came from elsewhere is printed without control
+characters, so that it cannot steer a terminal.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 import sys
@@ -20,6 +22,15 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 def say(text: str) -> None:
     """One line."""
     click.echo(_clean(text))
+
+
+def show_log() -> None:
+    """From now on what the client logs comes on standard error, for whoever runs the command."""
+    log = logging.getLogger("discovery.client")
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("discovery: %(message)s"))
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
 
 
 def print_json(value: object) -> None:

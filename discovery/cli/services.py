@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
-from discovery.cli.options import json_option, node_options
+from discovery.cli.options import instance_options, json_option, node_options
 from discovery.cli.output import print_json, print_table, say
 
 if TYPE_CHECKING:
@@ -32,28 +32,6 @@ def _with_node(url: str, token: str | None, work: Callable[[Node], Awaitable[T]]
     return asyncio.run(run())
 
 
-def _pairs(texts: tuple[str, ...], option: str) -> dict[str, str]:
-    out = {}
-    for text in texts:
-        key, equals, value = text.partition("=")
-        if not equals or not key:
-            raise click.BadParameter(f"expected NAME=VALUE, got {text!r}", param_hint=option)
-        if key in out:
-            raise click.BadParameter(f"{key!r} is given twice", param_hint=option)
-        out[key] = value
-    return out
-
-
-def _ports(texts: tuple[str, ...]) -> dict[str, int]:
-    pairs = _pairs(texts, "--named-port")
-    try:
-        return {name: int(port) for name, port in pairs.items()}
-    except ValueError:
-        raise click.BadParameter(
-            "expected NAME=NUMBER, such as http=8080", param_hint="--named-port"
-        ) from None
-
-
 def _not_empty(_: click.Context, argument: click.Parameter, text: str | None) -> str | None:
     if text == "":
         raise click.UsageError(f"{str(argument.name).upper()} is empty")
@@ -63,48 +41,16 @@ def _not_empty(_: click.Context, argument: click.Parameter, text: str | None) ->
 @click.command()
 @click.argument("service", callback=_not_empty)
 @click.argument("instance", callback=_not_empty)
-@click.option("--host", help="Address or DNS name of the instance [default: the address the node sees].")
-@click.option("--port", type=click.IntRange(0, 65535), help="Port of the instance.")
-@click.option("--priority", type=click.IntRange(0, 65535), help="SRV priority [default: the zone's].")
-@click.option("--weight", type=click.IntRange(0, 65535), help="SRV weight [default: the zone's].")
-@click.option("--text", help="Text for TXT records.")
-@click.option("--mail", is_flag=True, help="In MX records too.")
-@click.option(
-    "--ttl", type=click.IntRange(0), help="TTL of its DNS records in seconds [default: the zone's]."
-)
-@click.option("--tag", "tags", multiple=True, metavar="TAG", help="A tag to ask for; repeatable.")
-@click.option("--meta", multiple=True, metavar="KEY=VALUE", help="A key and a short text; repeatable.")
-@click.option(
-    "--named-port", "named_ports", multiple=True, metavar="NAME=PORT", help="A named port; repeatable."
-)
-@click.option(
-    "--lease-ttl", type=click.IntRange(0, 86400), help="Seconds to live without a heartbeat; 0: for ever."
-)
+@instance_options
 @click.option("--lease", metavar="ID", help="Hang on a lease made before, not on one of its own.")
-@click.option("--group", help="A label; DNS answers with the instances of one group.")
-@click.option(
-    "--targetstrip", type=int, help="Labels to take off the left of the names that are made for its address."
-)
 @click.option("--keep", is_flag=True, help="Stay, send heartbeats, and deregister on ^C or SIGTERM.")
 @json_option
 @node_options
 def register(
     service: str,
     instance: str,
-    host: str | None,
-    port: int | None,
-    priority: int | None,
-    weight: int | None,
-    text: str | None,
-    mail: bool,
-    ttl: int | None,
-    tags: tuple[str, ...],
-    meta: tuple[str, ...],
-    named_ports: tuple[str, ...],
-    lease_ttl: int | None,
+    fields: dict[str, object],
     lease: str | None,
-    group: str | None,
-    targetstrip: int | None,
     keep: bool,
     as_json: bool,
     node_url: str,
@@ -116,25 +62,9 @@ def register(
     Example:
       discovery register web.prod i1 --host 10.0.0.1 --port 80 --tag blue --lease-ttl 15 --keep
     """
-    if keep and lease_ttl == 0:
+    if keep and fields.get("lease_ttl") == 0:
         raise click.UsageError("--keep needs a lease to keep alive; --lease-ttl 0 lives for ever")
-    given: dict[str, object] = {
-        "host": host,
-        "port": port,
-        "priority": priority,
-        "weight": weight,
-        "text": text,
-        "mail": mail or None,
-        "ttl": ttl,
-        "tags": list(tags) or None,
-        "meta": _pairs(meta, "--meta") or None,
-        "ports": _ports(named_ports) or None,
-        "lease": lease,
-        "lease_ttl": lease_ttl,
-        "group": group,
-        "targetstrip": targetstrip,
-    }
-    body = {field: value for field, value in given.items() if value is not None}
+    body = fields if lease is None else {**fields, "lease": lease}
     path = ("v1", "services", service, instance)
 
     def show(answer: Answer) -> None:

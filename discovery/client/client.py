@@ -20,7 +20,7 @@ import msgspec
 from discovery.client import order, questions
 from discovery.client.endings import or_undone
 from discovery.client.errors import Compacted, Unavailable
-from discovery.client.fields import Beat, Event, Fields, Instance, Lease, LeaseInstance
+from discovery.client.fields import Beat, Drained, Event, Fields, Instance, Lease, LeaseInstance
 from discovery.client.order import Endpoint
 from discovery.client.transport import DEFAULT_NODE, TIMEOUT, Transport, node_urls, tls_context
 from discovery.client.watched import Broken, Watched
@@ -145,6 +145,15 @@ class Client:
         path = (*_path(service, instance), "heartbeat")
         return await self._calls.call(Beat, "POST", path, seconds=seconds)
 
+    async def drain(self, service: str, instance: str, *, seconds: float = TIMEOUT) -> Drained:
+        """Take it out of DNS at once; it stays registered, and wants its heartbeats. Raises NotRegistered."""
+        path = (*_path(service, instance), "drain")
+        return await self._calls.call(Drained, "POST", path, seconds=seconds)
+
+    async def undrain(self, service: str, instance: str, *, seconds: float = TIMEOUT) -> None:
+        """Into DNS again. Raises NotRegistered."""
+        await self._calls.call(_Nothing, "POST", (*_path(service, instance), "undrain"), seconds=seconds)
+
     async def instance(self, service: str, instance: str) -> Instance:
         """Raises NotRegistered when it is not there."""
         return await self._calls.call(Instance, "GET", _path(service, instance))
@@ -183,6 +192,10 @@ class Client:
         """What hangs on it. Raises NotRegistered when it has expired."""
         held = await self._calls.call(_Held, "GET", ("v1", "leases", lease), seconds=seconds)
         return held.instances
+
+    async def drain_lease(self, lease: str, *, seconds: float = TIMEOUT) -> Drained:
+        """Take all that hangs on it out of DNS at once. Raises NotRegistered when it has expired."""
+        return await self._calls.call(Drained, "POST", ("v1", "leases", lease, "drain"), seconds=seconds)
 
     async def revoke_lease(self, lease: str, *, seconds: float = TIMEOUT) -> None:
         """Take out all that hangs on it, at once. Raises NotRegistered when it has expired."""

@@ -7,6 +7,7 @@ a newer node adds is left out. What the fields mean is the HTTP API's to say.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Literal, TypedDict
 
 import msgspec
@@ -106,6 +107,12 @@ class Drained(msgspec.Struct, frozen=True):
 
     drained_at: str
     safe_at: str
+
+    @property
+    def seconds(self) -> float:
+        """From the one to the other: the clock here may be another than the node's."""
+        begin, end = (datetime.fromisoformat(each) for each in (self.drained_at, self.safe_at))
+        return max(0.0, (end - begin).total_seconds())
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True):

@@ -34,8 +34,8 @@ async def srv(name: str, servers: Sequence[Server], seconds: float = TIMEOUT) ->
     for _ in range(TRIES):
         for host, port in servers:
             try:
-                record = await _ask(name, host, port, seconds)
-            except (TimeoutError, OSError, DNSError, DNSLabelError, ValueError, EOFError) as error:
+                record = await ask(name, QTYPE.SRV, host, port, seconds)
+            except (TimeoutError, OSError, ValueError, EOFError) as error:
                 reasons.append(f"{host} port {port}: {_reason(error, seconds)}")
                 continue
             if record.header.rcode in _FOUND:
@@ -52,15 +52,20 @@ def _reason(error: Exception, seconds: float) -> str:
     return f"an answer that cannot be read: {error}"
 
 
-async def _ask(name: str, host: str, port: int, seconds: float) -> DNSRecord:
-    query = DNSRecord(DNSHeader(id=secrets.randbits(16), rd=1), q=DNSQuestion(name, QTYPE.SRV))
-    query.add_ar(EDNS0(udp_len=PAYLOAD_SIZE))
-    packed = query.pack()
-    async with asyncio.timeout(seconds):
-        reply = await _over_udp(packed, host, port)
-        if reply[2] & 0x02:  # TC
-            reply = await _over_tcp(packed, host, port)
-    return DNSRecord.parse(reply)
+async def ask(name: str, qtype: int, host: str, port: int, seconds: float) -> DNSRecord:
+    """One server's answer, whatever it says. Raises TimeoutError, OSError, EOFError, and ValueError for an answer, a
+    name or a type that is none."""
+    try:
+        query = DNSRecord(DNSHeader(id=secrets.randbits(16), rd=1), q=DNSQuestion(name, qtype))
+        query.add_ar(EDNS0(udp_len=PAYLOAD_SIZE))
+        packed = query.pack()
+        async with asyncio.timeout(seconds):
+            reply = await _over_udp(packed, host, port)
+            if reply[2] & 0x02:  # TC
+                reply = await _over_tcp(packed, host, port)
+        return DNSRecord.parse(reply)
+    except (DNSError, DNSLabelError) as error:
+        raise ValueError(str(error)) from None
 
 
 def _answers(query: bytes, reply: bytes) -> bool:

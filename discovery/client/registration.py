@@ -63,6 +63,8 @@ class Registration:
         self._answer: Instance | None = None  # to the last PUT; None: not registered, as far as we know
         self._sent = False  # a PUT may have reached a node, and nothing has taken it back
         self._every: float | None = None  # seconds between heartbeats, as the node asked last
+        self._drained = False
+        self._calling = asyncio.Lock()  # one call at a time, so that the last one said counts
         self._wake = asyncio.Event()
         self._changed = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
@@ -91,6 +93,32 @@ class Registration:
                     raise self.error
                 await self._changed.wait()
             return self._answer
+
+    async def drain(self) -> float:
+        """Leaves DNS for good, at once; seconds until no resolver can hold it any more. It stays registered, drained,
+        until the end. 0 when it is not registered, or no node is in reach."""
+        async with self._calling:
+            self._drained = True
+            if not self._sent:
+                return 0.0
+            seconds = pace.patience(self._every)
+            ttl = self._answer.ttl if self._answer is not None else 0
+            try:
+                drained = await self._client.drain(self.service, self.instance, seconds=seconds)
+            except Unavailable as error:
+                log.warning("could not drain %s: %s", self.name, error.detail)
+                return 0.0
+            except Refused:
+                pass
+            else:
+                log.info("drained %s; safe in %g s", self.name, drained.seconds)
+                return drained.seconds
+            try:  # a node that is too old for that, or a token that may not
+                await self._deregister(seconds)
+            except ClientError as error:
+                log.warning("could not drain %s: %s", self.name, error.detail)
+                return 0.0
+            return float(ttl)
 
     async def __aenter__(self) -> Self:
         if self._own_client:
@@ -137,7 +165,8 @@ class Registration:
             self._wake.clear()
             # Counted from the call's begin: one that hung has used up the pause, and the lease goes on running.
             began = clock()
-            pause = await self._step()
+            async with self._calling:
+                pause = await self._step()
             try:
                 async with asyncio.timeout(None if pause is None else max(0.0, pause - (clock() - began))):
                     await self._wake.wait()
@@ -148,11 +177,11 @@ class Registration:
         """One call, and what follows from it; seconds until the next, counted from its begin."""
         share = random.random()  # noqa: S311  # it spreads load
         try:
-            if not self._healthy:
+            if not self._healthy or (self._drained and self._answer is None):
                 if self._sent:
                     await self._deregister(pace.patience(self._every))
                 return None
-            if self._answer is None or not await self._beat():
+            if self._answer is None or (not await self._beat() and not self._drained):
                 await self._register()
         except Unavailable as error:
             self._failed(error, "trying again until a node is back")
@@ -174,10 +203,14 @@ class Registration:
         self._changed = asyncio.Event()
 
     async def _register(self) -> None:
-        self._sent = True  # from here on, whatever comes back
-        self._answer = await self._client.register(
-            self.service, self.instance, seconds=pace.patience(self._every), **self._fields
-        )
+        before, self._sent = self._sent, True  # from here on, whatever comes back
+        try:
+            self._answer = await self._client.register(
+                self.service, self.instance, seconds=pace.patience(self._every), **self._fields
+            )
+        except Refused:
+            self._sent = before  # but a no
+            raise
         self._every = self._answer.heartbeat_every
         self.error = None
         log.info("registered %s", self.name)

@@ -1,0 +1,1 @@
+"""What keeps services registered that know nothing of Discovery: `discovery run` and `discovery agent`."""
