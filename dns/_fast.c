@@ -1,6 +1,6 @@
 /* The hit path of DNS in C: what `kept.Kept.answer` and `batch.Batch` do, byte for byte, where it can be compiled.
  *
- * Owns no rule of its own: Lookup finds answers in the two levels of the cache, Datagrams moves datagrams by the batch, and
+ * Owns no rule of its own: Hits finds answers in the two levels of the cache, Datagrams moves datagrams by the batch, and
  * both leave to Python whatever is not plain. Packets are hostile: every read is behind a check of the length, and
  * objects of Python's side are checked for their type before their bytes are read. How: the parts of an Entry and a
  * Body are read from their slots, whose places are learned from the classes.
@@ -156,23 +156,25 @@ static Py_ssize_t make_option(uint8_t out[OPTION], const uint8_t *key, uint32_t 
     return OPTION;
 }
 
-/* ---------------------------------------------------------------- Lookup */
+/* ---------------------------------------------------------------- Hits */
 
+enum { HITS_RAW, HITS_PREPARED, SHORTENED_ANSWERS, ANSWERS_BY_RCODE, COUNTERS };
 enum { BRANCH, VERSION, EPOCH, MORE, CONTENT, AT, BODIES, BODY_COUNTS, FIRST, RING, OFFSETS, SPAN, TAIL, TURNS, RCODE, SHORTENED, BODY_OPTION, PARTS };
 
 typedef struct {
     PyObject_HEAD
-    PyObject *raw, *prepared, *epoch, *draw, *promote, *counters;
+    PyObject *raw, *prepared, *epoch, *draw, *promote, *counters, *secret;
+    PyObject *names[COUNTERS];
     int udp;
     Slot parts[PARTS];
-} Lookup;
+} Hits;
 
 typedef struct {
     long raw, prepared, shortened, rcodes[RCODES];
 } Counted;
 
 /* 1: an entry of the cache still holds; 0: it does not; -1: an exception. */
-static int holds(Lookup *self, PyObject *entry, PyObject *epoch) {
+static int holds(Hits *self, PyObject *entry, PyObject *epoch) {
     int result = -1;
     PyObject *made = load(entry, &self->parts[EPOCH]), *more = NULL, *branch = NULL, *version = NULL, *current = NULL;
     if (!made || (result = same(made, epoch)) != 1) goto done;
@@ -207,7 +209,7 @@ done:
 }
 
 /* The slice of the ring that is the answer's turn; -1 with an exception. */
-static int choose(Lookup *self, PyObject *body, Py_ssize_t turns, Py_ssize_t size, Py_ssize_t *from, Py_ssize_t *to) {
+static int choose(Hits *self, PyObject *body, Py_ssize_t turns, Py_ssize_t size, Py_ssize_t *from, Py_ssize_t *to) {
     int result = -1;
     PyObject *drawn = NULL, *offsets = load(body, &self->parts[OFFSETS]);
     Py_ssize_t span = load_number(body, &self->parts[SPAN]);
@@ -234,7 +236,7 @@ done:
 }
 
 /* The packet made of a body; NULL with an exception. */
-static PyObject *build(Lookup *self, PyObject *body, const uint8_t *packet, Py_ssize_t end, const uint8_t *option, Py_ssize_t option_size, Counted *counted) {
+static PyObject *build(Hits *self, PyObject *body, const uint8_t *packet, Py_ssize_t end, const uint8_t *option, Py_ssize_t option_size, Counted *counted) {
     PyObject *answer = NULL, *ring = NULL, *tail = NULL;
     PyObject *counts = load_bytes(body, &self->parts[BODY_COUNTS]), *first = load_bytes(body, &self->parts[FIRST]);
     PyObject *shortened = load(body, &self->parts[SHORTENED]);
@@ -287,7 +289,7 @@ static Py_ssize_t end_of_question(const uint8_t *packet, Py_ssize_t size) {
 }
 
 /* The raw level: a new reference, Py_None when there is nothing, NULL with an exception. */
-static PyObject *find_raw(Lookup *self, PyObject *key, const uint8_t *packet, Py_ssize_t size, PyObject *epoch, Counted *counted) {
+static PyObject *find_raw(Hits *self, PyObject *key, const uint8_t *packet, Py_ssize_t size, PyObject *epoch, Counted *counted) {
     PyObject *entry = Py_XNewRef(PyDict_GetItemWithError(self->raw, key));
     if (!entry) return PyErr_Occurred() ? NULL : Py_NewRef(Py_None);
     PyObject *answer = NULL, *body = NULL;
@@ -305,12 +307,39 @@ static PyObject *find_raw(Lookup *self, PyObject *key, const uint8_t *packet, Py
 }
 
 typedef struct {
-    const uint8_t *key;  /* of cookies; NULL: there is none */
+    int is_known, has_key;
+    uint8_t key[KEY];  /* of cookies */
     uint32_t now;  /* seconds since 1970 */
 } Secret;
 
+/* Asks for the secret, where this was not done before. */
+static int know(Hits *self, Secret *secret) {
+    if (secret->is_known) return 0;
+    int result = -1;
+    PyObject *told = PyObject_CallNoArgs(self->secret);
+    if (!told) return -1;
+    if (!PyTuple_Check(told) || PyTuple_GET_SIZE(told) != 2 || !PyBytes_Check(PyTuple_GET_ITEM(told, 0))) {
+        PyErr_SetString(PyExc_TypeError, "a secret and its time are a pair");
+        goto done;
+    }
+    PyObject *key = PyTuple_GET_ITEM(told, 0);
+    if (PyBytes_GET_SIZE(key) && PyBytes_GET_SIZE(key) != KEY) {
+        PyErr_SetString(PyExc_ValueError, "a secret is 16 bytes, or none");
+        goto done;
+    }
+    secret->has_key = PyBytes_GET_SIZE(key) == KEY;
+    if (secret->has_key) memcpy(secret->key, PyBytes_AS_STRING(key), KEY);
+    secret->now = (uint32_t)PyLong_AsUnsignedLongMask(PyTuple_GET_ITEM(told, 1));
+    if (PyErr_Occurred()) goto done;
+    secret->is_known = 1;
+    result = 0;
+done:
+    Py_DECREF(told);
+    return result;
+}
+
 /* The packet for a shape of query among the bodies of an answer; as find_raw. */
-static PyObject *find_shape(Lookup *self, PyObject *entry, PyObject *raw_key, const uint8_t *packet, Py_ssize_t size, Py_ssize_t end, int is_folded, PyObject *client, const Secret *secret, Counted *counted) {
+static PyObject *find_shape(Hits *self, PyObject *entry, PyObject *raw_key, const uint8_t *packet, Py_ssize_t size, Py_ssize_t end, int is_folded, PyObject *client, Secret *secret, Counted *counted) {
     static const uint8_t alone[2][6] = {{0, 12, 0, 10, 0, 8}, {0, 28, 0, 10, 0, 24}};
     Py_ssize_t rest = size - end, shape_size = rest;
     int cookie = 0;
@@ -339,7 +368,8 @@ static PyObject *find_shape(Lookup *self, PyObject *entry, PyObject *raw_key, co
     uint8_t option[OPTION];
     Py_ssize_t option_size = 0, wanted = load_number(body, &self->parts[BODY_OPTION]);
     if (wanted < 0) goto done;
-    if (cookie) option_size = make_option(option, secret->key, secret->now, packet + end + COOKIE, (uint8_t *)PyBytes_AS_STRING(client), PyBytes_GET_SIZE(client));
+    if (cookie && know(self, secret)) goto done;
+    if (cookie) option_size = make_option(option, secret->has_key ? secret->key : NULL, secret->now, packet + end + COOKIE, (uint8_t *)PyBytes_AS_STRING(client), PyBytes_GET_SIZE(client));
     if (option_size != wanted) {
         answer = Py_NewRef(Py_None);
         goto done;
@@ -359,7 +389,7 @@ done:
     return answer;
 }
 
-static PyObject *find_prepared(Lookup *self, PyObject *raw_key, const uint8_t *packet, Py_ssize_t size, PyObject *epoch, PyObject *client, const Secret *secret, Counted *counted) {
+static PyObject *find_prepared(Hits *self, PyObject *raw_key, const uint8_t *packet, Py_ssize_t size, PyObject *epoch, PyObject *client, Secret *secret, Counted *counted) {
     Py_ssize_t end = end_of_question(packet, size);
     if (!end) return Py_NewRef(Py_None);
     PyObject *key = PyBytes_FromStringAndSize((const char *)packet + HEADER, end - HEADER);
@@ -381,7 +411,7 @@ static PyObject *find_prepared(Lookup *self, PyObject *raw_key, const uint8_t *p
     return answer;
 }
 
-static PyObject *find(Lookup *self, PyObject *packet, PyObject *epoch, PyObject *client, const Secret *secret, Counted *counted) {
+static PyObject *find(Hits *self, PyObject *packet, PyObject *epoch, PyObject *client, Secret *secret, Counted *counted) {
     if (!PyBytes_Check(packet) || !PyBytes_Check(client)) {
         PyErr_SetString(PyExc_TypeError, "a packet and its client are bytes");
         return NULL;
@@ -400,21 +430,20 @@ static PyObject *find(Lookup *self, PyObject *packet, PyObject *epoch, PyObject 
     return answer;
 }
 
-static int add(PyObject *counters, const char *name, long number) {
+static int add(Hits *self, int name, long number) {
     if (!number) return 0;
-    PyObject *old = PyObject_GetAttrString(counters, name), *more = PyLong_FromLong(number);
+    PyObject *old = PyObject_GetAttr(self->counters, self->names[name]), *more = PyLong_FromLong(number);
     PyObject *sum = old && more ? PyNumber_Add(old, more) : NULL;
-    int result = sum ? PyObject_SetAttrString(counters, name, sum) : -1;
+    int result = sum ? PyObject_SetAttr(self->counters, self->names[name], sum) : -1;
     Py_XDECREF(old);
     Py_XDECREF(more);
     Py_XDECREF(sum);
     return result;
 }
 
-static int count(Lookup *self, const Counted *counted) {
-    if (add(self->counters, "hits_raw", counted->raw) || add(self->counters, "hits_prepared", counted->prepared)) return -1;
-    if (add(self->counters, self->udp ? "truncated" : "cut", counted->shortened)) return -1;
-    PyObject *rcodes = PyObject_GetAttrString(self->counters, "rcodes");
+static int count(Hits *self, const Counted *counted) {
+    if (add(self, HITS_RAW, counted->raw) || add(self, HITS_PREPARED, counted->prepared) || add(self, SHORTENED_ANSWERS, counted->shortened)) return -1;
+    PyObject *rcodes = PyObject_GetAttr(self->counters, self->names[ANSWERS_BY_RCODE]);
     int result = rcodes && PyList_Check(rcodes) ? 0 : -1;
     for (Py_ssize_t at = 0; !result && at < RCODES && at < PyList_GET_SIZE(rcodes); at++) {
         if (!counted->rcodes[at]) continue;
@@ -427,22 +456,11 @@ static int count(Lookup *self, const Counted *counted) {
     return result;
 }
 
-static int read_secret(PyObject *key, PyObject *now, Secret *secret) {
-    if (!PyBytes_Check(key) || (PyBytes_GET_SIZE(key) && PyBytes_GET_SIZE(key) != KEY)) {
-        PyErr_SetString(PyExc_ValueError, "a secret is 16 bytes, or none");
-        return -1;
-    }
-    secret->key = PyBytes_GET_SIZE(key) ? (uint8_t *)PyBytes_AS_STRING(key) : NULL;
-    secret->now = (uint32_t)PyLong_AsUnsignedLongMask(now);
-    return PyErr_Occurred() ? -1 : 0;
-}
-
-static PyObject *lookup_answer(PyObject *object, PyObject *const *arguments, Py_ssize_t number) {
-    Lookup *self = (Lookup *)object;
-    Secret secret;
+static PyObject *hits_answer(PyObject *object, PyObject *const *arguments, Py_ssize_t number) {
+    Hits *self = (Hits *)object;
+    Secret secret = {0};
     Counted counted = {0};
-    if (number != 4) return PyErr_Format(PyExc_TypeError, "answer takes 4 arguments");
-    if (read_secret(arguments[2], arguments[3], &secret)) return NULL;
+    if (number != 2) return PyErr_Format(PyExc_TypeError, "answer takes 2 arguments");
     PyObject *epoch = load(self->epoch, &self->parts[AT]);
     if (!epoch) return NULL;
     PyObject *answer = find(self, arguments[0], epoch, arguments[1], &secret, &counted);
@@ -451,13 +469,12 @@ static PyObject *lookup_answer(PyObject *object, PyObject *const *arguments, Py_
     return answer;
 }
 
-static PyObject *lookup_answer_all(PyObject *object, PyObject *const *arguments, Py_ssize_t number) {
-    Lookup *self = (Lookup *)object;
-    Secret secret;
+static PyObject *hits_answer_all(PyObject *object, PyObject *const *arguments, Py_ssize_t number) {
+    Hits *self = (Hits *)object;
+    Secret secret = {0};
     Counted counted = {0};
-    if (number != 4) return PyErr_Format(PyExc_TypeError, "answer_all takes 4 arguments");
+    if (number != 2) return PyErr_Format(PyExc_TypeError, "answer_all takes 2 arguments");
     if (!PyList_Check(arguments[0]) || !PyList_Check(arguments[1])) return PyErr_Format(PyExc_TypeError, "packets and clients are lists");
-    if (read_secret(arguments[2], arguments[3], &secret)) return NULL;
     PyObject *epoch = load(self->epoch, &self->parts[AT]), *answers = PyList_New(0);
     if (!epoch || !answers) goto failed;
     for (Py_ssize_t at = 0; at < PyList_GET_SIZE(arguments[0]) && at < PyList_GET_SIZE(arguments[1]); at++) {
@@ -478,43 +495,46 @@ failed:
     return NULL;
 }
 
-static int lookup_clear(PyObject *object) {
-    Lookup *self = (Lookup *)object;
+static int hits_clear(PyObject *object) {
+    Hits *self = (Hits *)object;
     Py_CLEAR(self->raw);
     Py_CLEAR(self->prepared);
     Py_CLEAR(self->epoch);
     Py_CLEAR(self->draw);
     Py_CLEAR(self->promote);
     Py_CLEAR(self->counters);
+    Py_CLEAR(self->secret);
     return 0;
 }
 
-static int lookup_traverse(PyObject *object, visitproc visit, void *arg) {
-    Lookup *self = (Lookup *)object;
+static int hits_traverse(PyObject *object, visitproc visit, void *arg) {
+    Hits *self = (Hits *)object;
     Py_VISIT(self->raw);
     Py_VISIT(self->prepared);
     Py_VISIT(self->epoch);
     Py_VISIT(self->draw);
     Py_VISIT(self->promote);
     Py_VISIT(self->counters);
+    Py_VISIT(self->secret);
     return 0;
 }
 
-static void lookup_dealloc(PyObject *object) {
-    Lookup *self = (Lookup *)object;
+static void hits_dealloc(PyObject *object) {
+    Hits *self = (Hits *)object;
     PyObject_GC_UnTrack(object);
-    lookup_clear(object);
+    hits_clear(object);
     for (int at = 0; at < PARTS; at++) forget(&self->parts[at]);
+    for (int at = 0; at < COUNTERS; at++) Py_CLEAR(self->names[at]);
     Py_TYPE(object)->tp_free(object);
 }
 
-static PyObject *lookup_new(PyTypeObject *type, PyObject *arguments, PyObject *keywords) {
-    static char *names[] = {"raw", "prepared", "epoch", "draw", "promote", "counters", "udp", "entry", "answer", "body", NULL};
+static PyObject *hits_new(PyTypeObject *type, PyObject *arguments, PyObject *keywords) {
+    static char *names[] = {"raw", "prepared", "epoch", "draw", "promote", "counters", "secret", "udp", "entry", "answer", "body", NULL};
     static const char *parts[PARTS] = {"branch", "version", "epoch", "more", "content", "version", "bodies", "counts", "first", "ring", "offsets", "span", "tail", "turns", "rcode", "shortened", "option"};
-    PyObject *raw, *prepared, *epoch, *draw, *promote, *counters, *entry, *answer, *body;
+    PyObject *raw, *prepared, *epoch, *draw, *promote, *counters, *secret, *entry, *answer, *body;
     int udp;
-    if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "O!O!OOOOpO!O!O!", names, &PyDict_Type, &raw, &PyDict_Type, &prepared, &epoch, &draw, &promote, &counters, &udp, &PyType_Type, &entry, &PyType_Type, &answer, &PyType_Type, &body)) return NULL;
-    Lookup *self = (Lookup *)type->tp_alloc(type, 0);
+    if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "O!O!OOOOOpO!O!O!", names, &PyDict_Type, &raw, &PyDict_Type, &prepared, &epoch, &draw, &promote, &counters, &secret, &udp, &PyType_Type, &entry, &PyType_Type, &answer, &PyType_Type, &body)) return NULL;
+    Hits *self = (Hits *)type->tp_alloc(type, 0);
     if (!self) return NULL;
     self->raw = Py_NewRef(raw);
     self->prepared = Py_NewRef(prepared);
@@ -522,7 +542,15 @@ static PyObject *lookup_new(PyTypeObject *type, PyObject *arguments, PyObject *k
     self->draw = Py_NewRef(draw);
     self->promote = Py_NewRef(promote);
     self->counters = Py_NewRef(counters);
+    self->secret = Py_NewRef(secret);
     self->udp = udp;
+    const char *counted[COUNTERS] = {"hits_raw", "hits_prepared", udp ? "truncated" : "cut", "rcodes"};
+    for (int at = 0; at < COUNTERS; at++) {
+        if (!(self->names[at] = PyUnicode_InternFromString(counted[at]))) {
+            Py_DECREF(self);
+            return NULL;
+        }
+    }
     for (int at = 0; at < PARTS; at++) {
         PyObject *owner = at < AT ? entry : at == AT ? (PyObject *)Py_TYPE(epoch) : at == BODIES ? answer : body;
         if (learn(&self->parts[at], owner, parts[at])) {
@@ -533,23 +561,23 @@ static PyObject *lookup_new(PyTypeObject *type, PyObject *arguments, PyObject *k
     return (PyObject *)self;
 }
 
-static PyMethodDef lookup_methods[] = {
-    {"answer", (PyCFunction)(void (*)(void))lookup_answer, METH_FASTCALL, "(packet, client, key, now) -> the answer, or None"},
-    {"answer_all", (PyCFunction)(void (*)(void))lookup_answer_all, METH_FASTCALL, "(packets, clients, key, now) -> a list of those"},
+static PyMethodDef hits_methods[] = {
+    {"answer", (PyCFunction)(void (*)(void))hits_answer, METH_FASTCALL, "(packet, client) -> the answer, or None"},
+    {"answer_all", (PyCFunction)(void (*)(void))hits_answer_all, METH_FASTCALL, "(packets, clients) -> a list of those"},
     {NULL, NULL, 0, NULL},
 };
 
-static PyTypeObject LookupType = {
+static PyTypeObject HitsType = {
     PyVarObject_HEAD_INIT(NULL, 0)
-    .tp_name = "discovery.dns._fast.Lookup",
+    .tp_name = "discovery.dns._fast.Hits",
     .tp_doc = "Both levels of one transport's cache.",
-    .tp_basicsize = sizeof(Lookup),
+    .tp_basicsize = sizeof(Hits),
     .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
-    .tp_new = lookup_new,
-    .tp_dealloc = lookup_dealloc,
-    .tp_traverse = lookup_traverse,
-    .tp_clear = lookup_clear,
-    .tp_methods = lookup_methods,
+    .tp_new = hits_new,
+    .tp_dealloc = hits_dealloc,
+    .tp_traverse = hits_traverse,
+    .tp_clear = hits_clear,
+    .tp_methods = hits_methods,
 };
 
 /* ---------------------------------------------------------------- Datagrams */
@@ -698,6 +726,6 @@ static struct PyModuleDef module = {
 
 PyMODINIT_FUNC PyInit__fast(void) {
     PyObject *made = PyModule_Create(&module);
-    if (made && (PyModule_AddType(made, &LookupType) || PyModule_AddType(made, &DatagramsType))) Py_CLEAR(made);
+    if (made && (PyModule_AddType(made, &HitsType) || PyModule_AddType(made, &DatagramsType))) Py_CLEAR(made);
     return made;
 }

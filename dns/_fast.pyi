@@ -2,7 +2,7 @@ from collections.abc import Callable, Mapping
 
 from discovery.dns.source import Branch
 
-class Lookup:
+class Hits:
     def __init__(
         self,
         raw: Mapping[bytes, object],
@@ -11,15 +11,14 @@ class Lookup:
         draw: Callable[[], float],
         promote: Callable[..., None],
         counters: object,
+        secret: Callable[[], tuple[bytes, int]],
         udp: bool,
         entry: type,
         answer: type,
         body: type,
     ) -> None: ...
-    def answer(self, packet: bytes, client: bytes, key: bytes, now: int, /) -> bytes | None: ...
-    def answer_all(
-        self, packets: list[bytes], clients: list[bytes], key: bytes, now: int, /
-    ) -> list[bytes | None]: ...
+    def answer(self, packet: bytes, client: bytes, /) -> bytes | None: ...
+    def answer_all(self, packets: list[bytes], clients: list[bytes], /) -> list[bytes | None]: ...
 
 class Datagrams:
     def receive(self, descriptor: int, /) -> tuple[list[bytes], list[bytes]]: ...

@@ -21,7 +21,7 @@ from discovery.dns.options import Options
 from discovery.dns.source import Branch, Source
 
 if TYPE_CHECKING:
-    from discovery.dns._fast import Lookup
+    from discovery.dns._fast import Hits
 
 log = logging.getLogger(__name__)
 
@@ -54,22 +54,23 @@ class Kept:
         self._raw: Cache[bytes, Body] = Cache(raw_bytes)
         self._entries = self._raw.entries
         self._prepared = prepared
-        self._lookup = self._compiled()
+        self._hits = self._compiled()
 
-    def _compiled(self) -> Lookup | None:
+    def _compiled(self) -> Hits | None:
         """What does the same in C, where it could be compiled."""
         try:
-            from discovery.dns._fast import Lookup
+            from discovery.dns._fast import Hits
         except ImportError as error:
             log.info("DNS is answered without its compiled part, at two thirds of the speed: %s", error)
             return None
-        return Lookup(
+        return Hits(
             self._entries,
             self._prepared.entries,
             self._source.epoch,
             self._draw,
             self._promote,
             self._counters,
+            self._options.secret,
             self._udp,
             Entry,
             Prepared,
@@ -78,8 +79,8 @@ class Kept:
 
     def answer(self, packet: bytes, client: bytes) -> bytes | None:
         """The packet to send, counted; None when it must be made. `packet` may be any bytes."""
-        if self._lookup is not None:
-            return self._lookup.answer(packet, client, *self._options.secret())
+        if self._hits is not None:
+            return self._hits.answer(packet, client)
         epoch = self._source.epoch.version
         key = packet[2:]
         raw = self._entries.get(key)
@@ -118,8 +119,8 @@ class Kept:
 
     def answer_all(self, packets: list[bytes], clients: list[bytes]) -> list[bytes | None]:
         """`answer` for each."""
-        if self._lookup is not None:
-            return self._lookup.answer_all(packets, clients, *self._options.secret())
+        if self._hits is not None:
+            return self._hits.answer_all(packets, clients)
         return list(map(self.answer, packets, clients))
 
     def _promote(self, key: bytes, body: Body, entry: Entry[Prepared]) -> None:

@@ -1,8 +1,9 @@
 """UDP: datagrams from a socket to the responder and back.
 
 Owns the sockets. A non-blocking socket on the event loop's reader, a batch of datagrams a wake-up: this costs a fifth
-of asyncio's datagram protocol, which maps a large buffer anew for each datagram. An answer that the kernel cannot
-take at once is dropped and counted, as UDP allows; nobody waits for a client.
+of asyncio's datagram protocol, which maps a large buffer anew for each datagram. Where they come one by one, the first
+is answered by itself, which is quicker still. An answer that the kernel cannot take at once is dropped and counted, as
+UDP allows; nobody waits for a client.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import cast
 
 from discovery.dns import query_log
 from discovery.dns.admission import Answering
-from discovery.dns.batch import SLOTS, Client, batch
+from discovery.dns.batch import MAX_DATAGRAM, SLOTS, Client, batch
 from discovery.dns.counters import DnsCounters
 from discovery.dns.deferred import DeferredResponder
 from discovery.dns.responder import Deferred
@@ -37,6 +38,7 @@ class UdpListener:
         self._deferred = deferred
         self._counters = counters
         self._batch = batch(sock)
+        self._alone = True  # the last wake-up found one datagram at most
         enlarge(sock)
 
     @property
@@ -55,13 +57,47 @@ class UdpListener:
 
     def drain(self) -> bool:
         """Answers one batch; whether there may be more. The loop calls again while there is."""
+        if self._alone and not self._answer_one():
+            return False
         packets, clients = self._batch.receive()
+        self._alone = len(packets) < 2
+        if not packets:
+            return False
         self._counters.queries_udp += len(packets)
         answers = self._responder.respond_all(packets, clients)
         if query_log.is_on():
             self._log(packets, answers)
         self._counters.dropped += self._batch.send(self._ready(packets, answers))
         return len(packets) == SLOTS
+
+    def _answer_one(self) -> bool:
+        """The same for one datagram; whether there may be more."""
+        try:
+            packet, name = self._sock.recvfrom(MAX_DATAGRAM)
+        except BlockingIOError:
+            return False
+        except (
+            OSError
+        ):  # an ICMP error left on the socket by an earlier answer; there may be questions behind it
+            return True
+        self._counters.queries_udp += 1
+        answer = self._responder.respond(
+            packet, socket.inet_pton(self._sock.family, name[0].partition("%")[0])
+        )
+        if isinstance(answer, Deferred):
+            self._defer(answer, packet, name)
+            return True
+        if query_log.is_on():
+            query_log.write(packet, answer, "udp", name[0])
+        if answer is not None:
+            self._send(answer, name)
+        return True
+
+    def _send(self, answer: bytes, client: Client) -> None:
+        try:
+            self._sock.sendto(answer, client)
+        except OSError:  # a full buffer, an unreachable client, port 0
+            self._counters.dropped += 1
 
     def _ready(self, packets: Sequence[bytes], answers: list[bytes | Deferred | None]) -> list[bytes | None]:
         """What can be sent now; the rest is when other servers have been asked."""
@@ -85,10 +121,7 @@ class UdpListener:
                 return
             if query_log.is_on():
                 query_log.write(packet, task.result(), "udp", client[0])
-            try:
-                self._sock.sendto(task.result(), client)
-            except OSError:  # as for any other answer
-                self._counters.dropped += 1
+            self._send(task.result(), client)
 
         self._deferred.start(deferred, client[0]).add_done_callback(send)
 

@@ -62,6 +62,21 @@ async def test_a_burst_beyond_one_wake_up_is_answered_each_once() -> None:
     assert world.counters.queries_udp == 200
 
 
+async def test_one_by_one_and_in_bursts_all_are_answered_each_once() -> None:
+    world = World(WEB)
+    question = bytearray(query("web", "A").to_wire())
+    asked = 0
+    async with listening(world) as (_, client):
+        for burst in (1, 1, 2, 1, SLOTS, 1, SLOTS + 1, 3, 1, 1):
+            idents = range(asked, asked + burst)
+            for ident in idents:
+                question[:2] = ident.to_bytes(2, "big")
+                client.send(question)
+            asked += burst
+            assert {int.from_bytes((await receive(client))[:2], "big") for _ in idents} == set(idents)
+    assert world.counters.queries_udp == asked
+
+
 async def test_draining_tells_whether_there_may_be_more() -> None:
     world = World(WEB)
     async with listening(world) as (listener, client):
