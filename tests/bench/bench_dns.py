@@ -273,7 +273,7 @@ def _churn(bench: Bench, name: str, *, workers: int, pure: bool) -> None:
         with changing(running) as changed:
             begin, before = time.monotonic(), changed()
             busy = bench.rates([server], questions)[name]
-            paced = bench.sender.run("paced", server.port, questions, 5.0, PACE)
+            paced = bench.sender.run("paced", server.port, questions, 5.0, PACE, first=True)
             changes = (changed() - before) / (time.monotonic() - begin)
     ratio = busy.per_cpu_second / quiet.per_cpu_second
     what = f"2. while {changes:.0f} instances a second change: {name}"
