@@ -34,7 +34,7 @@ from discovery.config_rules import member_settings
 from discovery.cookie_secrets import CookieSecrets
 from discovery.dns.cookies import Secret
 from discovery.dns.server import DnsServer
-from discovery.dns_settings import dns_server, dns_settings, view_of
+from discovery.dns_settings import dns_server, dns_settings, limits, view_of
 from discovery.errors import ConfigError, needs_etcd
 from discovery.feed import Feed
 from discovery.kv.contract import Store
@@ -299,6 +299,8 @@ class Node:
         logs.setup(self._config.log)
         if isinstance(self.dns_server, Workers):
             self.dns_server.tell(Reloaded(for_workers(self._config)))
+        else:
+            self.dns_server.limit(limits(self._config))
         log.info("configuration reloaded", extra={"restart_needed": ",".join(waiting) or "nothing"})
         return waiting
 

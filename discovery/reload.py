@@ -23,5 +23,6 @@ def restart_needed(old: Config, new: Config) -> list[str]:
 
 def taken_over(old: Config, new: Config) -> Config:
     """`old` with what may change while running from `new`."""
-    dns = msgspec.structs.replace(old.dns, tls=new.dns.tls)
+    told = new.dns
+    dns = msgspec.structs.replace(old.dns, tls=told.tls, allow=told.allow, deny=told.deny, rrl=told.rrl)
     return msgspec.structs.replace(old, log=new.log, dns=dns)

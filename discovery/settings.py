@@ -118,22 +118,25 @@ class DnsConfig(Struct, frozen=True, kw_only=True):
     rrl: Annotated[
         RrlConfig,
         Meta(
+            extra=RELOAD,
             description="Response rate limits over UDP, for each client network (/24 of IPv4, /56 of IPv6). Every "
             "second answer over one is sent cut, so that a real client comes back over TCP; the others are not sent. "
-            "Loopback and clients with a valid cookie are exempt."
+            "Loopback and clients with a valid cookie are exempt.",
         ),
     ] = RrlConfig()
     allow: Annotated[
         tuple[str, ...],
         Meta(
+            extra=RELOAD,
             description="Clients that may ask: networks, `loopback`, `private`; others get REFUSED with extended "
-            "error 18. Empty: all may."
+            "error 18. Empty: all may.",
         ),
     ] = ()
     deny: Annotated[
         tuple[str, ...],
         Meta(
-            description="Clients that may not ask, whatever `dns.allow` says; written and refused as there."
+            extra=RELOAD,
+            description="Clients that may not ask, whatever `dns.allow` says; written and refused as there.",
         ),
     ] = ()
     tls_listen: Annotated[

@@ -2,7 +2,7 @@
 
 Owns the order (who may ask, then the answer, then the rate of answers), both outside the caches, and what those get who
 are held back: REFUSED with extended error 18 for clients that may not ask, as BIND and NSD do it; a cut answer or
-silence for networks over their rate. Where neither is set up the responder stands alone, so that it costs nothing.
+silence for networks over their rate. Where neither is set up the responder is asked itself, so that it costs nothing.
 """
 
 from __future__ import annotations
@@ -40,24 +40,49 @@ class Answering(Protocol):
     def respond_all(self, packets: list[bytes], clients: list[bytes]) -> list[bytes | Deferred | None]: ...
 
 
-def admit(
-    responder: Responder,
-    limits: Limits,
-    cookies: Cookies,
-    counters: DnsCounters,
-    clock: Callable[[], float],
-    *,
-    udp: bool,
-) -> Answering:
-    """The responder with before it what the limits ask for."""
-    answering: Answering = responder
-    access = Access(limits.allow, limits.deny)
-    if not access.is_open:
-        answering = _Permitted(responder, access, counters)
-    rate_limit = RateLimit(limits.rates)
-    if udp and not rate_limit.is_off:  # over TCP an address cannot be forged
-        answering = _Limited(answering, responder, rate_limit, cookies, counters, clock)
-    return answering
+class _Respond(Protocol):
+    def __call__(self, packet: bytes, client: bytes = b"") -> bytes | Deferred | None: ...
+
+
+class Admission:
+    """The responder with before it what the limits ask for. They may change while it answers: `limit`."""
+
+    respond: _Respond
+    respond_all: Callable[[list[bytes], list[bytes]], list[bytes | Deferred | None]]
+
+    def __init__(
+        self,
+        responder: Responder,
+        limits: Limits,
+        cookies: Cookies,
+        counters: DnsCounters,
+        clock: Callable[[], float],
+        *,
+        udp: bool,
+    ) -> None:
+        self._responder = responder
+        self._cookies = cookies
+        self._counters = counters
+        self._clock = clock
+        self._udp = udp
+        self._limits: Limits | None = None
+        self.limit(limits)
+
+    def limit(self, limits: Limits) -> None:
+        """Holds these from the next question on. Where nothing changes, what was counted goes on to count."""
+        if limits == self._limits:
+            return
+        self._limits = limits
+        answering: Answering = self._responder
+        access = Access(limits.allow, limits.deny)
+        if not access.is_open:
+            answering = _Permitted(self._responder, access, self._counters)
+        rate_limit = RateLimit(limits.rates)
+        if self._udp and not rate_limit.is_off:  # over TCP an address cannot be forged
+            answering = _Limited(
+                answering, self._responder, rate_limit, self._cookies, self._counters, self._clock
+            )
+        self.respond, self.respond_all = answering.respond, answering.respond_all
 
 
 class _OneByOne:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from ipaddress import ip_address
 
-from discovery.dns.admission import NO_LIMITS, Limits, admit
+from discovery.dns.admission import NO_LIMITS, Admission, Limits
 from discovery.dns.answer import Prepared
 from discovery.dns.cache import Cache
 from discovery.dns.connections import Connections
@@ -79,7 +79,7 @@ class DnsServer:
 
         self._udp, self._tcp = responder(udp=True), responder(udp=False)
         self._admitted_udp, self._admitted_tcp = (
-            admit(each, limits, self.cookies, counters, clock, udp=each is self._udp)
+            Admission(each, limits, self.cookies, counters, clock, udp=each is self._udp)
             for each in (self._udp, self._tcp)
         )
         self._deferred_udp, self._deferred_tcp = (
@@ -130,6 +130,11 @@ class DnsServer:
         """New connections over TLS have this certificate."""
         for listener in self._tls:
             listener.context = context
+
+    def limit(self, limits: Limits) -> None:
+        """From the next question on, on connections that are open too, these hold."""
+        for admission in (self._admitted_udp, self._admitted_tcp):
+            admission.limit(limits)
 
     def _listener(self, sock: socket.socket) -> UdpListener | WildcardListener:
         unbound = ip_address(sock.getsockname()[0]).is_unspecified

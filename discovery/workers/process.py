@@ -21,7 +21,7 @@ from typing import cast
 
 from discovery import logs
 from discovery.dns.counters import DnsCounters
-from discovery.dns_settings import dns_server, dns_settings, view_of
+from discovery.dns_settings import dns_server, dns_settings, limits, view_of
 from discovery.event_loop import new_event_loop
 from discovery.tls import context_of
 from discovery.view import View
@@ -69,6 +69,7 @@ class Answering:
                     self.server.renew(self.context)
             case Reloaded(config):
                 logs.setup(config.log)
+                self.server.limit(limits(config))
             case _:
                 follow(self.view, message)
         self.view.newly_unreadable.clear()  # the main process tells of them

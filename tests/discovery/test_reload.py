@@ -5,7 +5,7 @@ from __future__ import annotations
 from operator import attrgetter
 
 from discovery.reload import restart_needed, taken_over
-from discovery.settings import TABLE, Config, DnsConfig, LogConfig, ZoneConfig
+from discovery.settings import TABLE, Config, DnsConfig, LogConfig, RrlConfig, ZoneConfig
 
 
 def test_only_what_cannot_change_while_running_is_named() -> None:
@@ -22,7 +22,9 @@ def test_only_what_cannot_change_while_running_is_named() -> None:
 def test_what_runs_after_a_reload_needs_a_restart_for_the_rest() -> None:
     old = Config(stale_after=9)
     new = Config(
-        log=LogConfig(level="debug", format="json", queries=True), zones=(ZoneConfig(name="a.test."),)
+        log=LogConfig(level="debug", format="json", queries=True),
+        zones=(ZoneConfig(name="a.test."),),
+        dns=DnsConfig(allow=("private",), deny=("loopback",), rrl=RrlConfig(answers=5), max_matched=5),
     )
     running = taken_over(old, new)
     assert (running.log, running.zones, running.stale_after) == (new.log, old.zones, 9)

@@ -34,6 +34,11 @@ def test_every_setting_and_section_is_described_in_sentences() -> None:
 def test_marks_are_inherited_from_the_section() -> None:
     marks = {setting.key: setting.marks for setting in TABLE.settings()}
     assert {key for key, found in marks.items() if "reload" in found} == {
+        "dns.allow",
+        "dns.deny",
+        "dns.rrl.answers",
+        "dns.rrl.errors",
+        "dns.rrl.negatives",
         "dns.tls.cert",
         "dns.tls.key",
         "log.level",

@@ -8,8 +8,9 @@ from ipaddress import ip_network
 import dns.edns
 import dns.flags
 import dns.message
+import dns.rcode
 
-from discovery.dns.admission import NO_LIMITS, Answering, Limits, admit
+from discovery.dns.admission import NO_LIMITS, Admission, Answering, Limits
 from discovery.dns.cookies import Secret
 from discovery.dns.rrl import Rates
 from tests.support.clock import FakeClock
@@ -20,9 +21,9 @@ INSIDE, OUTSIDE = (socket.inet_aton(host) for host in ("192.0.2.1", "198.51.100.
 ONE_NETWORK = Limits(allow=(ip_network("192.0.2.0/24"),))
 
 
-def admitted(world: World, limits: Limits, *, udp: bool = True, clock: FakeClock | None = None) -> Answering:
+def admitted(world: World, limits: Limits, *, udp: bool = True, clock: FakeClock | None = None) -> Admission:
     responder = world.udp if udp else world.tcp
-    return admit(responder, limits, world.cookies, world.counters, clock or FakeClock(), udp=udp)
+    return Admission(responder, limits, world.cookies, world.counters, clock or FakeClock(), udp=udp)
 
 
 def asked(answering: Answering, client: bytes, *options: dns.edns.Option, name: str = "web") -> bytes | None:
@@ -38,11 +39,38 @@ def read(answer: bytes | None) -> dns.message.Message:
     return dns.message.from_wire(answer)
 
 
-def test_without_limits_the_responder_stands_alone() -> None:
+def test_without_limits_the_responder_is_asked_itself() -> None:
     world = World(WEB)
     for udp in (True, False):
-        assert admitted(world, NO_LIMITS, udp=udp) is (world.udp if udp else world.tcp)
-    assert admitted(world, Limits(rates=Rates(1, 1, 1)), udp=False) is world.tcp
+        responder = world.udp if udp else world.tcp
+        admission = admitted(world, NO_LIMITS, udp=udp)
+        assert (admission.respond, admission.respond_all) == (responder.respond, responder.respond_all)
+    assert admitted(world, Limits(rates=Rates(1, 1, 1)), udp=False).respond == world.tcp.respond
+
+
+def test_limits_change_from_one_question_to_the_next() -> None:
+    world = World(WEB)
+    for udp in (True, False):
+        admission = admitted(world, NO_LIMITS, udp=udp)
+        assert read(asked(admission, OUTSIDE)).rcode() == dns.rcode.NOERROR
+        admission.limit(ONE_NETWORK)
+        assert read(asked(admission, OUTSIDE)).rcode() == dns.rcode.REFUSED
+        assert read(asked(admission, INSIDE)).rcode() == dns.rcode.NOERROR
+        admission.limit(Limits(deny=ONE_NETWORK.allow))
+        assert read(asked(admission, OUTSIDE)).rcode() == dns.rcode.NOERROR
+        assert read(asked(admission, INSIDE)).rcode() == dns.rcode.REFUSED
+        admission.limit(NO_LIMITS)
+        assert read(asked(admission, INSIDE)).rcode() == dns.rcode.NOERROR
+
+
+def test_a_rate_that_stays_as_it_was_goes_on_counting() -> None:
+    world = World(WEB)
+    admission = admitted(world, Limits(rates=Rates(answers=1)))
+    assert read(asked(admission, INSIDE)).answer
+    admission.limit(Limits(rates=Rates(answers=1)))
+    assert asked(admission, INSIDE) is None
+    admission.limit(Limits(rates=Rates(answers=5)))
+    assert read(asked(admission, INSIDE)).answer
 
 
 def test_a_client_that_may_not_ask_is_refused_with_the_reason_over_udp_and_tcp() -> None:

@@ -176,6 +176,20 @@ def test_a_reload_takes_over_what_it_can_and_names_the_rest(tmp_path: Path) -> N
         assert "qname=other." not in log.read_text()
 
 
+def test_a_reload_changes_who_may_ask(tmp_path: Path) -> None:
+    file = tmp_path / "discovery.yaml"
+    for sets in ((), ("dns.workers=1",)):
+        file.write_text("dns: {deny: [192.0.2.0/24]}\n")
+        with running_node(tmp_path / f"store{len(sets)}", sets, before=["--config", str(file)]) as node:
+            assert node.ask(NAME, "A").rcode() == dns.rcode.NXDOMAIN
+            file.write_text("dns: {deny: [loopback], rrl: {errors: 5}}\n")
+            assert node.call("POST", "/v1/config/reload") == (200, {"restart_needed": []})
+            wait_for(lambda: node.ask(NAME, "A").rcode() == dns.rcode.REFUSED, 30, "nobody may ask")
+            file.write_text("dns: {allow: [loopback]}\n")
+            node.process.send_signal(signal.SIGHUP)
+            wait_for(lambda: node.ask(NAME, "A").rcode() == dns.rcode.NXDOMAIN, 30, "this machine may ask")
+
+
 def test_a_full_disk_is_503_and_dns_goes_on(tmp_path: Path) -> None:
     """On a tmpfs of 2 MiB in a mount namespace of the node's own."""
     disk = tmp_path / "disk"

@@ -27,7 +27,7 @@ from pathlib import Path
 import dns.exception
 import dns.message
 
-from discovery.dns.admission import Answering, Limits, admit
+from discovery.dns.admission import Admission, Answering, Limits
 from discovery.dns.batch import MAX_DATAGRAM
 from discovery.dns.cookies import Secret
 from discovery.dns.padding import padded
@@ -65,7 +65,7 @@ class Fuzz:
         world = self.world
         limits = Limits((ip_network("192.0.2.0/25"), ip_network("2001:db8::/32")), (), Rates(50, 50, 50))
         self.admitted: tuple[Answering, ...] = tuple(
-            admit(each, limits, world.cookies, world.counters, lambda: self.clock, udp=each is world.udp)
+            Admission(each, limits, world.cookies, world.counters, lambda: self.clock, udp=each is world.udp)
             for each in (world.udp, world.tcp)
         )
         self.python = {udp: world.responder(udp=udp, python=True) for udp in (True, False)}
