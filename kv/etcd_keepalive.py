@@ -1,8 +1,9 @@
 """Keep-alives of many leases on one stream.
 
-Owns the stream and what was renewed when. It grants and revokes nothing. How: who asks for a lease joins those who
-wait for it already; a pump writes what is asked, a reader gives out the answers; a stream a call would halve the
-rate. A lease renewed less than a tenth of its TTL ago is answered from memory, for etcd would write down no more.
+Owns the stream and what was renewed when. It grants and revokes nothing. How: a pump writes what is asked, a reader
+gives out the answers, a lease's in the order of its questions; a stream a call would halve the rate. Who asks joins
+a question that is not written yet, never one that is: etcd may have renewed the lease long before, and the answer
+come late. A lease renewed less than a tenth of its TTL ago is answered from memory, for etcd would write down no more.
 A stream that breaks, or is silent for CALL_LIMIT while answers are due, is opened anew on the next member and asked
 again, which does no harm; when none answers, all who wait are told Unavailable: nothing is acknowledged unheard.
 """
@@ -11,8 +12,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from typing import NoReturn
+from itertools import chain
+from typing import NamedTuple, NoReturn
 
 import grpc.aio
 from google.protobuf.message import Message
@@ -39,6 +42,13 @@ FORGET_EVERY = 60.0  # seconds
 _Call = grpc.aio.StreamStreamCall[Message, wire.LeaseKeepAliveResponse]
 
 
+class _Question(NamedTuple):
+    """About one lease. `answers`: of all who wait for it."""
+
+    answers: list[asyncio.Future[int]]
+    asked_at: float  # by the clock, when the first of them came
+
+
 class KeepAlives:
     """`clock` counts seconds and never goes back. `see` is told every answer's header, and finds out which cluster
     that is: one that took over has none of the leases of before, and says so itself."""
@@ -54,9 +64,9 @@ class KeepAlives:
         self._see = see
         self._renewed: dict[int, tuple[int, float]] = {}  # lease -> (TTL, when)
         self._forgot = clock()
-        self._waiting: dict[int, asyncio.Future[int]] = {}
-        self._since: dict[int, float] = {}  # when each of them was asked for first
-        self._asked: asyncio.Queue[int] = asyncio.Queue()
+        self._unwritten: dict[int, _Question] = {}  # by lease, in their order
+        self._written: dict[int, deque[_Question]] = {}  # by lease; the oldest is answered first
+        self._more = asyncio.Event()  # there are unwritten ones
         self._task: asyncio.Task[None] | None = None
         self._metadata: Metadata = ()  # of the present stream
         self._closed = False
@@ -66,7 +76,7 @@ class KeepAlives:
     async def renew(self, lease_id: int) -> int:
         """The granted TTL in seconds; 0: the lease is gone. Raises Unavailable, AuthError."""
         kept = self._from_memory(lease_id)
-        return kept if kept is not None else await asyncio.shield(self._ask(lease_id))
+        return kept if kept is not None else await self._ask(lease_id)
 
     async def renew_many(self, lease_ids: Sequence[int]) -> Sequence[int]:
         """Those that are gone. Raises Unavailable, AuthError, when any could not be asked."""
@@ -109,27 +119,41 @@ class KeepAlives:
         return ttl if ttl and now - when < ttl * MEMORY else None
 
     def _ask(self, lease_id: int) -> asyncio.Future[int]:
-        waiting = self._waiting.get(lease_id)
-        if waiting is None:
-            if not self._waiting:
-                self._due = asyncio.get_running_loop().time()
-            waiting = self._waiting[lease_id] = asyncio.get_running_loop().create_future()
-            self._since[lease_id] = self._clock()
-            if self._closed:
-                self._fail(Unavailable("the store is closed"))
-                return waiting
-            self._asked.put_nowait(lease_id)
-            if self._task is None or self._task.done():
-                self._task = asyncio.create_task(self._run(), name="etcd-keep-alives")
-        return waiting
+        loop = asyncio.get_running_loop()
+        if not self._is_waited_for:
+            self._due = loop.time()
+        answer: asyncio.Future[int] = loop.create_future()
+        self._unwritten.setdefault(lease_id, _Question([], self._clock())).answers.append(answer)
+        if self._closed:
+            self._fail(Unavailable("the store is closed"))
+            return answer
+        self._more.set()
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._run(), name="etcd-keep-alives")
+        return answer
+
+    @property
+    def _is_waited_for(self) -> bool:
+        return bool(self._written or self._unwritten)
 
     def _fail(self, error: StoreError) -> None:
-        waiting, self._waiting, self._since = self._waiting, {}, {}
-        self._asked = asyncio.Queue()
-        for future in waiting.values():
-            if not future.done():
-                future.set_exception(error)
-                future.exception()  # who asked may have gone
+        failed = [*chain.from_iterable(self._written.values()), *self._unwritten.values()]
+        self._written, self._unwritten = {}, {}
+        for answer in chain.from_iterable(question.answers for question in failed):
+            if not answer.done():
+                answer.set_exception(error)
+                answer.exception()  # who asked may have gone
+
+    def _ask_again(self) -> None:
+        """What was written on a stream that broke goes to the next: one question a lease, for all who wait."""
+        unwritten, self._unwritten = self._unwritten, {}
+        for lease_id, questions in self._written.items():
+            answers = list(chain.from_iterable(question.answers for question in questions))
+            self._unwritten[lease_id] = _Question(answers, questions[0].asked_at)
+        self._written = {}
+        for lease_id, (answers, asked_at) in unwritten.items():
+            self._unwritten.setdefault(lease_id, _Question([], asked_at)).answers.extend(answers)
+        self._more.set()
 
     async def _run(self) -> None:
         """One stream after the other, while there is somebody to answer. Ends when no member answers: the next who
@@ -160,13 +184,11 @@ class KeepAlives:
                 await self._endpoints.login_anew(endpoint, self._metadata)
             elif verdict.elsewhere:
                 self._endpoints.leave(endpoint, verdict.error)
-            if not self._waiting:
+            if not self._is_waited_for:
                 return False
             if not verdict.login and not verdict.elsewhere:
                 raise verdict.error
-            self._asked = asyncio.Queue()
-            for lease_id in self._waiting:
-                self._asked.put_nowait(lease_id)
+            self._ask_again()
             if self._answered > answered:
                 return True
             if not left:
@@ -190,7 +212,7 @@ class KeepAlives:
             nonlocal silent
             while True:
                 await asyncio.sleep(CALL_LIMIT / 3)
-                if self._waiting and loop.time() - self._due > CALL_LIMIT:
+                if self._is_waited_for and loop.time() - self._due > CALL_LIMIT:
                     silent = True
                     call.cancel()
                     return
@@ -220,16 +242,25 @@ class KeepAlives:
 
     async def _pump(self, call: _Call) -> None:
         while True:
-            await call.write(wire.LeaseKeepAliveRequest(ID=await self._asked.get()))
+            await self._more.wait()
+            while self._unwritten:
+                lease_id = next(iter(self._unwritten))
+                self._written.setdefault(lease_id, deque()).append(self._unwritten.pop(lease_id))
+                await call.write(wire.LeaseKeepAliveRequest(ID=lease_id))
+            self._more.clear()
 
     def _answer(self, lease_id: int, ttl: int) -> None:
         self._answered += 1
-        since = self._since.pop(lease_id, None)
+        questions = self._written.get(lease_id)
+        if questions is None:
+            return  # nobody asked, at least not on this stream
+        question = questions.popleft()
+        if not questions:
+            del self._written[lease_id]
         if ttl > 0:
-            if since is not None:
-                self.note(lease_id, ttl, since)
+            self.note(lease_id, ttl, question.asked_at)
         else:
             self.forget(lease_id)
-        waiting = self._waiting.pop(lease_id, None)
-        if waiting is not None and not waiting.done():
-            waiting.set_result(max(0, ttl))
+        for answer in question.answers:
+            if not answer.done():
+                answer.set_result(max(0, ttl))

@@ -25,9 +25,14 @@ log = logging.getLogger(__name__)
 
 PIECE = 500  # changes in one transaction, leases granted or revoked at once
 PIECE_BYTES = 1 << 20  # of values in one transaction, and one value more
+RENEWED_AT_ONCE = 10_000
 RENEW_EVERY = 0.25  # seconds between two looks for leases to renew
-RENEW_AT = 0.5  # of its TTL: a copied lease is renewed when that much is over
-PATIENCE = 20  # calls on end that a store may leave without an answer
+RENEW_AT = 0.7  # of its TTL: a copied lease is renewed when that much is over
+ANSWER_LIMIT = 5.0  # seconds for a store that is well to answer what was renewed in time
+TOO_MANY = (
+    0.01  # of all leases may run out at the target; with more, etcd has its hands full with ending them
+)
+PATIENCE = 30.0  # seconds for which a store may give no answer
 LAST_ROUNDS = 4
 PAGE = 5_000  # keys read at once for the comparison
 
@@ -155,15 +160,21 @@ class Copy:
         Every lease was renewed just now. Raises Unavailable when that can't be had, Corrupt when the copy is not what
         the file holds, and what the stores raise.
         """
-        for _ in range(LAST_ROUNDS):
-            changed = await self.round()
-            gone = await insist(lambda: self._target.lease_keepalive_many(list(self.leases)))
-            self._gone |= set(gone)
-            if not changed and not self._gone:
-                return await self._compared()
-        raise Unavailable(
-            "leases run out faster than they are copied: end what else keeps this machine busy, and begin again"
-        )
+        try:
+            for _ in range(LAST_ROUNDS):
+                changed = await self.round()
+                leases = list(self.leases)
+                for start in range(0, len(leases), RENEWED_AT_ONCE):
+                    piece = leases[start : start + RENEWED_AT_ONCE]
+                    self._gone |= set(await insist(partial(self._target.lease_keepalive_many, piece)))
+                    self._tell(0)
+                if not changed and not self._gone:
+                    return await self._compared()
+        except Unavailable:
+            if self._gone:
+                raise _overtaken() from None  # which is why etcd answers no more: it ends them
+            raise
+        raise _overtaken()
 
     async def close(self) -> None:
         """Ends the renewals. Closing twice is allowed."""
@@ -195,9 +206,10 @@ class Copy:
         try:
             await insist(lambda: self._target.txn([], puts))
         except LeaseNotFound:
-            wanted = {row.lease for _, row in piece if row.lease}
-            self._gone |= set(await insist(lambda: self._target.lease_keepalive_many(list(wanted))))
-            return  # the next round has them again
+            self._gone |= {
+                row.lease for _, row in piece if row.lease
+            }  # one of them; the next round has all again
+            return
         self.keys.update((key, Copied(row.revision, row.lease)) for key, row in piece)
 
     def _drop(self, leases: Collection[int]) -> None:
@@ -214,10 +226,14 @@ class Copy:
         while True:
             now = loop.time()
             due = [lease for lease, when in self._due.items() if when <= now]
+            limit = min((self.leases[lease] for lease in due), default=0) * (1 - RENEW_AT)
             try:
-                gone = await self._target.lease_keepalive_many(due) if due else ()
+                async with asyncio.timeout(limit + ANSWER_LIMIT):
+                    gone = await self._target.lease_keepalive_many(due) if due else ()
             except Unavailable as error:
                 log.info("copied leases are renewed again: %s", error)
+            except TimeoutError:
+                self._gone.update(lease for lease in due if lease in self._due)  # by now they must be
             else:
                 for lease in due:
                     if lease in self._due:
@@ -247,20 +263,30 @@ class Copy:
         return kvs
 
     def _tell(self, count: int) -> None:
+        """Raises Unavailable when it is of no use to go on."""
+        if len(self._gone) > 100 + TOO_MANY * len(self.leases):
+            raise _overtaken()
         self._written += count
         self._told(self._written)
 
 
+def _overtaken() -> Unavailable:
+    return Unavailable(
+        "leases run out faster than they are copied: end what else keeps this machine busy, and begin again"
+    )
+
+
 async def insist(call: Callable[[], Awaitable[T]]) -> T:
     """A call that may be made twice, since nobody else writes. Raises Unavailable when PATIENCE is over."""
-    for left in reversed(range(PATIENCE)):
+    loop = asyncio.get_running_loop()
+    end = loop.time() + PATIENCE
+    while True:
         try:
             return await call()
         except Unavailable:
-            if not left:
+            if loop.time() >= end:
                 raise
             await asyncio.sleep(RENEW_EVERY)
-    raise AssertionError("PATIENCE is at least one call")
 
 
 def _pieces(items: Iterable[T], size: Callable[[T], int]) -> Iterator[Sequence[T]]:
