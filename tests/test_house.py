@@ -27,6 +27,13 @@ BELOW = {
     "discovery.names": {"discovery.errors"},
     "discovery.service": {"discovery.names"},
     "discovery.tree": {"discovery.names", "discovery.service", "discovery.kv.contract"},
+    "discovery.agent": {
+        "discovery.errors",
+        "discovery.client",
+        "discovery.config_rules",
+        "discovery.yaml_source",
+        "discovery.agent",
+    },
     "discovery.client": {
         "discovery.errors",
         "discovery.config_rules",
@@ -39,6 +46,7 @@ BELOW = {
 ONLY_FROM = {
     "discovery.cli": {"discovery.cli", "discovery.__main__"},
     "discovery.node": {"discovery.cli"},
+    "discovery.agent": {"discovery.cli", "discovery.agent"},
     "discovery.api": {"discovery.api", "discovery.node"},
     "discovery.workers": {"discovery.node", "discovery.workers", "discovery.api.parts"},
     "discovery.dns.server": {"discovery.node", "discovery.dns_settings"},

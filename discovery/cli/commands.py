@@ -15,6 +15,7 @@ import click
 
 from discovery import __version__
 from discovery.cli import INTERRUPTED
+from discovery.cli.agent import agent
 from discovery.cli.cluster import cluster
 from discovery.cli.config import config
 from discovery.cli.explain import explain, zone
@@ -43,7 +44,20 @@ def cli() -> None:
     """
 
 
-for _command in (serve, run_, register, deregister, list_, lookup, explain, zone, config, store, cluster):
+for _command in (
+    serve,
+    run_,
+    agent,
+    register,
+    deregister,
+    list_,
+    lookup,
+    explain,
+    zone,
+    config,
+    store,
+    cluster,
+):
     cli.add_command(_command)
 
 

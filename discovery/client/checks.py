@@ -18,12 +18,12 @@ log = logging.getLogger("discovery.client")
 
 
 class Health:
-    """The verdict over a row of checks. Unhealthy until the first pass, which is enough at the beginning."""
+    """The verdict over a row of checks; it begins with `healthy`. One that begins without needs one pass."""
 
-    def __init__(self, rise: int, fall: int) -> None:
-        self.healthy = False
+    def __init__(self, rise: int, fall: int, healthy: bool = False) -> None:
+        self.healthy = healthy
         self._rise, self._fall = rise, fall
-        self._row = rise - 1  # checks in a row that spoke against the verdict
+        self._row = 0 if healthy else rise - 1  # checks in a row that spoke against the verdict
 
     def note(self, passed: bool) -> bool:
         """Whether the verdict is another one now."""
@@ -39,17 +39,24 @@ class Health:
 
 class Checking:
     """`every`: seconds from one check's begin to the next; `timeout`: seconds after which one has failed; `rise`,
-    `fall`: checks in a row that turn the verdict. Raises ConfigError."""
+    `fall`: checks in a row that turn the verdict, which begins with `healthy`. Raises ConfigError."""
 
     def __init__(
-        self, check: Check, *, every: float = 5.0, timeout: float = 2.0, rise: int = 2, fall: int = 3
+        self,
+        check: Check,
+        *,
+        every: float = 5.0,
+        timeout: float = 2.0,
+        rise: int = 2,
+        fall: int = 3,
+        healthy: bool = False,
     ) -> None:
         for field, value in (("every", every), ("timeout", timeout), ("rise", rise), ("fall", fall)):
             if value <= 0:
                 raise ConfigError(f"check: {field} must be above 0, got {value}", field=field)
         self._check = check
         self._every, self._timeout = every, timeout
-        self._health = Health(rise, fall)
+        self._health = Health(rise, fall, healthy)
 
     async def run(self, tell: Callable[[bool], None], name: str) -> None:
         """For ever: `tell` is called with each new verdict. `name` is for the log."""

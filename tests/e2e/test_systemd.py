@@ -1,4 +1,4 @@
-"""The socket unit: systemd reads it, and what it would hand over is what a node takes."""
+"""The units as systemd reads them; the socket is one that a node takes, and the agent's starts a command of ours."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ from pathlib import Path
 import pytest
 
 from discovery.activation import NAMES
-from tests.support.node import ROOT
+from tests.support.node import ROOT, run_discovery
 
 pytestmark = pytest.mark.e2e
-UNIT = ROOT / "deploy" / "systemd" / "discovery.socket"
+FOLDER = ROOT / "deploy" / "systemd"
+UNIT = FOLDER / "discovery.socket"
+AGENT = FOLDER / "discovery-agent.service"
 
 
 def test_the_socket_unit_names_what_a_node_knows() -> None:
@@ -25,17 +27,30 @@ def test_the_socket_unit_names_what_a_node_knows() -> None:
     assert len(listen) == 4
 
 
-def test_systemd_finds_no_fault_in_it(tmp_path: Path) -> None:
+def test_the_agents_unit_starts_a_command_that_there_is() -> None:
+    parser = configparser.ConfigParser(strict=False, interpolation=None)
+    parser.optionxform = str  # type: ignore[assignment,method-assign]
+    parser.read(AGENT)
+    service = parser["Service"]
+    _, command, file = service["ExecStart"].split()
+    assert f"Usage: discovery {command} [OPTIONS] FILE" in run_discovery(command, "--help").stdout
+    assert service["Type"] == "notify"
+    assert file == "/etc/discovery/agent.yaml"
+
+
+@pytest.mark.parametrize("unit", [UNIT, AGENT], ids=lambda unit: unit.name)
+def test_systemd_finds_no_fault_in_it(tmp_path: Path, unit: Path) -> None:
     program = shutil.which("systemd-analyze")
     if program is None:  # where systemd is not, the unit is not used either
         pytest.skip("no systemd here")
-    (tmp_path / UNIT.name).write_text(UNIT.read_text())
+    text = unit.read_text().replace("/usr/bin/discovery ", "/bin/true ")
+    (tmp_path / unit.name).write_text(text)
     (tmp_path / "discovery.service").write_text("[Service]\nExecStart=/bin/true\n")
     done = subprocess.run(
-        [program, "verify", "--recursive-errors=no", str(tmp_path / UNIT.name)],
+        [program, "verify", "--recursive-errors=no", str(tmp_path / unit.name)],
         capture_output=True,
         text=True,
         env={"SYSTEMD_UNIT_PATH": f"{tmp_path}:"},
         timeout=30,
     )
-    assert UNIT.name not in done.stderr, done.stderr
+    assert unit.name not in done.stderr, done.stderr
