@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import shutil
 import socket
 import ssl
 import urllib.request
@@ -18,12 +19,15 @@ from prometheus_client.parser import text_string_to_metric_families
 from discovery.kv.certificate_files import read_chain, renew
 from discovery.kv.certificates import DAY
 from tests.support.etcd import free_ports
-from tests.support.node import RunningNode, running_node, wait_for
+from tests.support.node import RunningNode, run_discovery, running_node, wait_for
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 
 NAMES = ("n1", "n2", "n3")
 AGED = 345 * DAY  # 20 days are left of a year then
+
+SERVICE = {"host": "10.0.0.1", "lease_ttl": 0}
+NAME = "web.prod.discovery.internal."
 
 
 class Site(NamedTuple):
@@ -31,6 +35,18 @@ class Site(NamedTuple):
     logs: list[Path]
     ports: list[int]  # client and peer of each
     certs: Path
+
+
+def member(name: str, client: int, peer: int, certs: Path) -> list[str]:
+    return [
+        "store.engine=managed-etcd",
+        f"node.name={name}",
+        f"store.member.client=https://127.0.0.1:{client}",
+        f"store.member.peer=https://127.0.0.1:{peer}",
+        f"store.member.cert={certs / f'{name}.pem'}",
+        f"store.member.key={certs / f'{name}-key.pem'}",
+        f"store.member.ca={certs / 'ca.pem'}",
+    ]
 
 
 @contextmanager
@@ -49,14 +65,8 @@ def site(folder: Path) -> Iterator[Site]:
                 running_node(
                     folder / name,
                     [
-                        "store.engine=managed-etcd",
-                        f"node.name={name}",
-                        f"store.member.client=https://127.0.0.1:{ports[2 * number]}",
-                        f"store.member.peer={peers[name]}",
+                        *member(name, ports[2 * number], ports[2 * number + 1], certs),
                         f"store.member.initial_cluster={{{cluster}}}",
-                        f"store.member.cert={certs / f'{name}.pem'}",
-                        f"store.member.key={certs / f'{name}-key.pem'}",
-                        f"store.member.ca={certs / 'ca.pem'}",
                     ],
                     log=logs[number],
                 )
@@ -64,7 +74,9 @@ def site(folder: Path) -> Iterator[Site]:
             for number, name in enumerate(NAMES)
         ]
         wait_for(
-            lambda: all(node.call("GET", "/readyz?writes")[0] == 200 for node in nodes), 40, "all take writes"
+            lambda: all(node.call("GET", "/readyz?writes")[0] == 200 for node in nodes),
+            120,
+            "all take writes",
         )
         yield Site(nodes, logs, ports, certs)
 
@@ -86,12 +98,10 @@ def test_three_members_over_tls_let_nobody_in_without_a_certificate_and_take_ren
     tmp_path: Path,
 ) -> None:
     with site(tmp_path) as all_:
-        assert all_.nodes[0].call("PUT", "/v1/services/web.prod/i1", {"host": "10.0.0.1"})[0] == 201
+        assert all_.nodes[0].call("PUT", "/v1/services/web.prod/i1", SERVICE)[0] == 201
         wait_for(
-            lambda: all(
-                node.answers("web.prod.discovery.internal.", "A") == ["10.0.0.1"] for node in all_.nodes
-            ),
-            10,
+            lambda: all(node.answers(NAME, "A") == ["10.0.0.1"] for node in all_.nodes),
+            60,
             "all have it",
         )
         members = all_.nodes[2].call("GET", "/v1/cluster")[1]["store"]["members"]
@@ -133,3 +143,41 @@ def test_three_members_over_tls_let_nobody_in_without_a_certificate_and_take_ren
             assert renewed.not_valid_before_utc > datetime.datetime.now(datetime.UTC) - DAY
             assert shown(port, known) == renewed.public_bytes(serialization.Encoding.DER)
         assert all_.nodes[1].call("PUT", "/v1/services/web.prod/i2", {"host": "10.0.0.2"})[0] == 201
+
+
+def test_a_cluster_over_tls_is_recovered_from_a_snapshot_and_grows_again(tmp_path: Path) -> None:
+    snapshot = tmp_path / "copy.db"
+    with site(tmp_path) as all_:
+        assert all_.nodes[0].call("PUT", "/v1/services/web.prod/i1", SERVICE)[0] == 201
+        done = run_discovery("cluster", "snapshot", str(snapshot), "--node", all_.nodes[1].url, timeout=60)
+        assert done.returncode == 0, done.stderr
+        ports, certs = all_.ports, all_.certs
+    first, second = (
+        [*member(name, ports[2 * number], ports[2 * number + 1], certs), f"store.path={tmp_path / name}"]
+        for number, name in enumerate(NAMES[:2])
+    )
+    sets = [word for each in first for word in ("--set", each)]
+    done = run_discovery("cluster", "recover", "--from", str(snapshot), *sets, timeout=120)
+    assert done.returncode == 0, done.stderr
+    shutil.rmtree(tmp_path / NAMES[1])
+    joining = [*second, f"store.member.join=https://127.0.0.1:{ports[0]}"]
+    with (
+        running_node(tmp_path / NAMES[0], first) as alone,
+        running_node(tmp_path / NAMES[1], joining) as joined,
+    ):
+        wait_for(
+            lambda: (
+                [each["role"] for each in alone.call("GET", "/v1/cluster")[1]["store"]["members"]].count(
+                    "follower"
+                )
+                == 1
+            ),
+            90,
+            "the second votes",
+        )
+        for node in (alone, joined):
+            wait_for(
+                lambda node=node: node.answers(NAME, "A") == ["10.0.0.1"],  # type: ignore[misc]  # a default binds it
+                60,
+                "it is in DNS",
+            )
