@@ -32,7 +32,9 @@ _REPR.maxstring = 60
 SEARCH = (Path("discovery.yaml"), Path("/etc/discovery/discovery.yaml"))
 PREFIX = "DISCOVERY_"
 # Not settings: the file itself, and what the command line's client commands read.
-OTHER_VARIABLES = frozenset({"DISCOVERY_CONFIG", "DISCOVERY_NODE", "DISCOVERY_DNS", "DISCOVERY_TOKEN"})
+OTHER_VARIABLES = frozenset(
+    PREFIX + name for name in ("CONFIG", "NODE", "DNS", "ZONE", "TOKEN", "TOKEN_FILE", "CA", "CERT", "KEY")
+)
 # Kubernetes gives every pod such variables for a Service whose name begins with "discovery".
 KUBERNETES = re.compile(r"_(SERVICE_(HOST|PORT(_\w+)?)|PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)\Z")
 

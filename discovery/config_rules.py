@@ -18,6 +18,7 @@ from discovery.errors import ConfigError, InvalidField
 from discovery.kv.etcd_urls import check_urls
 from discovery.kv.member_plan import MemberSettings, check_settings
 from discovery.settings import Config
+from discovery.tokens import configured
 
 DEFAULT = "default"  # the origin of a value that no source set
 
@@ -50,6 +51,10 @@ def check(config: Config, origins: Mapping[str, str]) -> Config:
             "dns.tls_listen",
             "needs a certificate; set dns.tls.cert and dns.tls.key",
         )
+    try:
+        configured(config.http.tokens, names.from_text(config.zones[0].name))
+    except ValueError as error:
+        fail(origins["http.tokens"], "http.tokens", str(error))
     if not config.http.open and not config.http.tokens:
         for text in config.http.listen:
             if not _is_loopback(parse_address(text)[0]):
@@ -57,7 +62,8 @@ def check(config: Config, origins: Mapping[str, str]) -> Config:
                     origins["http.listen"],
                     "http.listen",
                     f"{text} is not loopback, so anyone who reaches it could register; "
-                    "listen on loopback, or allow it with http.open: true",
+                    "set http.tokens (`discovery token make --offline` makes one), listen on loopback, or allow it "
+                    "with http.open: true",
                 )
     _networks(config, origins)
     prefix = config.store.prefix

@@ -15,6 +15,8 @@ from typing import ClassVar
 # DiscoveryError
 # ├── ConfigError           a setting is wrong, or the surroundings do not fit (port taken, file unreadable)
 # ├── InvalidField          a request's field or parameter is wrong
+# ├── Unauthorized          no token, or none that is known and has not expired
+# ├── Forbidden             the token does not allow it
 # ├── NotFound              no such service, instance or lease
 # ├── Conflict              the present state does not allow it
 # ├── PreconditionFailed    If-Match or If-None-Match did not hold
@@ -47,6 +49,14 @@ class ConfigError(DiscoveryError):
 
 class InvalidField(DiscoveryError):
     code, status, exit_code = "invalid-field", 400, 2
+
+
+class Unauthorized(DiscoveryError):
+    code, status, exit_code = "unauthorized", 401, 1
+
+
+class Forbidden(DiscoveryError):
+    code, status, exit_code = "forbidden", 403, 1
 
 
 class NotFound(DiscoveryError):

@@ -19,7 +19,7 @@ import ssl
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -49,6 +49,8 @@ from discovery.reload import restart_needed, taken_over
 from discovery.saved_view import SavedView
 from discovery.settings import Config
 from discovery.tls import certificate, server_context
+from discovery.token_store import Tokens
+from discovery.tokens import Configured, configured
 from discovery.view import View
 from discovery.workers.messages import Certificate, CookieKeys, Handed, Reloaded, SetUp, Told, for_workers
 from discovery.workers.pool import Workers
@@ -67,6 +69,7 @@ QUESTIONS_WAIT = (
     2.0  # seconds in their sockets, for the first view, before they are told that it is not there
 )
 WAIT_FOR_MEMBER = 2.0  # seconds, once it serves, for the view
+WAIT_FOR_TOKENS = 2.0  # seconds, where the store is there
 
 SWITCH_INTERVAL = 0.0001
 """Seconds (Python's own: 0.005) after which a thread that waits for the interpreter gets it from a busy one: beside
@@ -122,6 +125,7 @@ class Node:
             prefix=config.store.prefix,
             limits=config.leases,
         )
+        self.tokens = Tokens(self.store, _configured(config))
         self.parts = ApiParts(
             config=config,
             registry=self.registry,
@@ -133,6 +137,7 @@ class Node:
             cached=self._is_kept,
             reload=self.reload,
             me=self._me,
+            tokens=self.tokens,
             workers=workers,
         )
         self.dns: list[tuple[str, int]] = []
@@ -166,6 +171,8 @@ class Node:
         context = self._tls_context(self._config) if bound.tls else None
         await self.store.start()
         self._stack.push_async_callback(self.store.close)
+        self.tokens.start()
+        self._stack.push_async_callback(self.tokens.close)
         # Here as well, for when DNS does not start.
         self._stack.push_async_callback(self.feed.close)
         loading = asyncio.create_task(self._load_view())
@@ -179,6 +186,9 @@ class Node:
         self._stack.push_async_callback(self.dns_server.close)
         # Before HTTP here, so that it ends after HTTP, whose calls wait for the view.
         self._stack.push_async_callback(self.feed.close)
+        if not self.feed.lost:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self.tokens.loaded.wait(), WAIT_FOR_TOKENS)
         await self._serve(bound.http)
         await loading
         if self._config.store.engine != "embedded":
@@ -296,6 +306,7 @@ class Node:
             self._renew(loaded.config)
         waiting = restart_needed(self._config, loaded.config)
         self._config = taken_over(self._config, loaded.config)
+        self.tokens.configured = _configured(self._config)
         logs.setup(self._config.log)
         if isinstance(self.dns_server, Workers):
             self.dns_server.tell(Reloaded(for_workers(self._config)))
@@ -333,6 +344,10 @@ async def run(loaded: Loaded, *, load: Callable[[], Loaded], announce: Announce)
         await node.hand_over(hurrying)
     finally:
         await node.stop()
+
+
+def _configured(config: Config) -> Configured:
+    return configured(config.http.tokens, names.from_text(config.zones[0].name))
 
 
 def make_store(config: Config, node_name: str) -> tuple[Store, EtcdMember | None]:

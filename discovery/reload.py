@@ -17,12 +17,19 @@ def restart_needed(old: Config, new: Config) -> list[str]:
     return [
         setting.key
         for setting in TABLE.settings()
-        if "reload" not in setting.marks and attrgetter(setting.key)(old) != attrgetter(setting.key)(new)
+        if ("reload" not in setting.marks or _opens(setting.key, old, new))
+        and attrgetter(setting.key)(old) != attrgetter(setting.key)(new)
     ]
+
+
+def _opens(key: str, old: Config, new: Config) -> bool:
+    """The last token goes only with a restart: what the node listens on still may be beyond loopback."""
+    return key == "http.tokens" and bool(old.http.tokens) and not new.http.tokens
 
 
 def taken_over(old: Config, new: Config) -> Config:
     """`old` with what may change while running from `new`."""
     told = new.dns
     dns = msgspec.structs.replace(old.dns, tls=told.tls, allow=told.allow, deny=told.deny, rrl=told.rrl)
-    return msgspec.structs.replace(old, log=new.log, dns=dns)
+    http = msgspec.structs.replace(old.http, tokens=new.http.tokens or old.http.tokens)
+    return msgspec.structs.replace(old, log=new.log, dns=dns, http=http)

@@ -167,8 +167,12 @@ class HttpConfig(Struct, frozen=True, kw_only=True):
     tokens: Annotated[
         tuple[str, ...],
         Meta(
-            extra=UNBUILT | {"secret": True},
-            description="Bearer tokens that may call the API; empty: anyone who reaches it.",
+            extra=RELOAD | {"secret": True},
+            description="Who may call the API beside those with a token of `discovery token make`: `TOKEN` or `operate "
+            "TOKEN` may do everything, `read TOKEN` read, `register NAME[,NAME] TOKEN` also write at and below these "
+            "names (`web.prod`, `*.prod`, `@` for the zone). For TOKEN may stand `sha256:HEX`, its hash, or "
+            "`cert:NAME`, a name in a client's certificate. While there is no token at all, anyone who reaches the "
+            "API may do everything.",
         ),
     ] = ()
     open: Annotated[

@@ -51,7 +51,7 @@ def bind_all(config: Config, given: Given) -> Given:
             if not config.http.open and not config.http.tokens and not _address(sock).is_loopback:
                 raise ConfigError(
                     f"the HTTP socket on {_address(sock)} is not loopback, so anyone who reaches it could register; "
-                    "listen on loopback, or allow it with http.open: true",
+                    "set http.tokens, listen on loopback, or allow it with http.open: true",
                     field="http.open",
                 )
         if not tls:

@@ -56,6 +56,8 @@ ONLY_FROM = {
 PURE = {
     "discovery/names.py",
     "discovery/service.py",
+    "discovery/tokens.py",
+    "discovery/api/roles.py",
     "discovery/tree.py",
     "discovery/view.py",
     "discovery/errors.py",

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from discovery.api import bodies, cluster, leases, lookup, members, operator, services, store, v2keys
+from discovery.api import bodies, cluster, leases, lookup, members, operator, services, store, tokens, v2keys
+from discovery.api.access import access
 from discovery.api.connection import MAX_HEADER, MAX_LINE, Runner
 from discovery.api.parts import PARTS, ApiParts
 from discovery.api.problems import Handler, count, problems
@@ -21,7 +22,7 @@ SHUTDOWN_SECONDS = 1.0  # for requests at work when the node stops, which it doe
 
 def make_app(parts: ApiParts) -> web.Application:
     """Everything of the API that this version has."""
-    app = web.Application(middlewares=[count, problems, _ready], client_max_size=bodies.MAX_BODY)
+    app = web.Application(middlewares=[count, problems, access, _ready], client_max_size=bodies.MAX_BODY)
     app[PARTS] = parts
     app.add_routes(
         [
@@ -33,6 +34,7 @@ def make_app(parts: ApiParts) -> web.Application:
             *store.routes(),
             *cluster.routes(),
             *members.routes(),
+            *tokens.routes(),
         ]
     )
     return app

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from aiohttp import web
 
 from discovery import names
-from discovery.api import bodies, fields
+from discovery.api import access, bodies, fields
 from discovery.api.answers import reply
 from discovery.api.parts import PARTS
 from discovery.errors import InvalidField
@@ -50,6 +50,7 @@ async def grant(request: web.Request) -> web.Response:
     bodies.query(request)
     body = await bodies.read(request, bodies.LeaseBody)
     lease = await parts.registry.lease_grant(body.ttl)
+    access.remember(parts, access.caller(request), lease.id)
     answer = bodies.GrantedLease(lease_text(lease.id), lease.ttl, parts.time_after(lease.ttl))
     return reply(request, answer, status=201)
 
@@ -99,6 +100,7 @@ async def heartbeat_many(request: web.Request) -> web.Response:
     given = {fields.lease_id(text, "leases"): text for text in body.leases}
     if not given:
         raise InvalidField("leases: the list is empty; name at least one lease", field="leases")
+    await access.check_leases(parts, access.caller(request), list(given), renews=True)
     missing = await parts.registry.lease_heartbeat_many(list(given))
     answer = bodies.Renewed(len(given) - len(missing), [given[lease] for lease in missing])
     return reply(request, answer)

@@ -123,6 +123,8 @@ async def zone_file(request: web.Request) -> web.StreamResponse:
         headers={"Content-Type": "text/dns", "X-Revision": str(parts.view.revision)}
     )
     await response.prepare(request)
+    if request.method == "HEAD":
+        return response
     lines: list[str] = []
     for line in export(zone, parts.view, parts.dns):
         lines.append(line)

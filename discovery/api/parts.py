@@ -24,6 +24,7 @@ from discovery.names import Path
 from discovery.nodes import NodeRecord
 from discovery.registry import Registry
 from discovery.settings import Config, ZoneConfig
+from discovery.token_store import Tokens
 from discovery.view import View
 from discovery.workers.pool import Workers
 
@@ -35,7 +36,7 @@ class ApiParts:
     `me` is what this node says of itself, `others` the live nodes beside it, `link` how one is. `dns` is what DNS
     answers with, `cached` whether it keeps an answer to a name and type; `workers` answer DNS where there are any.
     `reload` takes over what may change in the configuration and names the settings that need a restart; it raises
-    ConfigError.
+    ConfigError. `known_leases`: a token's id and a lease that was seen to hold only what that token may write.
     """
 
     config: Config
@@ -48,6 +49,7 @@ class ApiParts:
     cached: Callable[[Path, int], Awaitable[bool]]
     reload: Callable[[], Sequence[str]]
     me: Callable[[], NodeRecord]
+    tokens: Tokens
     others: Callable[[], Sequence[NodeRecord]] = tuple
     link: Callable[[NodeRecord], Link] = lambda node: Link()  # a field's default
     workers: Workers | None = None
@@ -55,6 +57,7 @@ class ApiParts:
     certificates: Callable[[], Mapping[str, float]] = dict
     now: Callable[[], float] = time.time
     stopping: bool = False
+    known_leases: set[tuple[str, int]] = field(default_factory=set)
     zones: dict[Path, ZoneConfig] = field(init=False)
 
     def __post_init__(self) -> None:

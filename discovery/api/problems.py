@@ -24,6 +24,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 CONTENT_TYPE = "application/problem+json"
 RETRY_AFTER = "1"  # seconds; a 503 here means another node, or this one in a moment
+CHALLENGE = 'Bearer realm="discovery"'  # RFC 6750 section 3
 
 _METHODS = frozenset({"GET", "HEAD", "PUT", "POST", "DELETE", "OPTIONS", "PATCH"})
 _DETAILS = {
@@ -53,6 +54,8 @@ def answer(problem: Problem) -> web.Response:
     )
     if problem.status == 503:
         response.headers["Retry-After"] = RETRY_AFTER
+    if problem.status == 401:
+        response.headers["WWW-Authenticate"] = CHALLENGE
     return response
 
 

@@ -14,7 +14,7 @@ from aiohttp import web
 from msgspec import UNSET
 
 from discovery import names
-from discovery.api import bodies, fields, problems
+from discovery.api import access, bodies, fields, problems
 from discovery.api.answers import precondition, reflect, reply
 from discovery.api.parts import PARTS, ApiParts
 from discovery.api.problems import Handler
@@ -81,10 +81,13 @@ async def put(request: web.Request) -> web.Response:
         raise InvalidField(
             "lease_ttl: a lease made before has its own; leave one of the two out", field="lease_ttl"
         )
+    lease = fields.lease_id(body.lease) if isinstance(body.lease, str) else None
+    if lease is not None:
+        await access.check_leases(parts, access.caller(request), [lease], renews=True)
     done = await parts.registry.register(
         path,
         service,
-        lease=fields.lease_id(body.lease) if isinstance(body.lease, str) else None,
+        lease=lease,
         lease_ttl=body.lease_ttl if isinstance(body.lease_ttl, int) else None,
         when=when,
     )

@@ -14,8 +14,8 @@ import msgspec
 from aiohttp import web
 
 from discovery.api.parts import ApiParts
-from discovery.api.problems import RETRY_AFTER
-from discovery.errors import Conflict, DiscoveryError, NotFound, TooLarge
+from discovery.api.problems import CHALLENGE, RETRY_AFTER
+from discovery.errors import Conflict, DiscoveryError, Forbidden, NotFound, TooLarge, Unauthorized
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +27,7 @@ KEY_NOT_FOUND, COMPARE_FAILED, NOT_A_FILE, KEY_EXISTS, ROOT_READ_ONLY, NOT_EMPTY
     107,
     108,
 )
-EMPTY_VALUE, BAD_TTL, BAD_INDEX, INVALID_FIELD, INVALID_FORM = 201, 202, 203, 209, 210
+UNAUTHORIZED, EMPTY_VALUE, BAD_TTL, BAD_INDEX, INVALID_FIELD, INVALID_FORM = 110, 201, 202, 203, 209, 210
 REFRESH_WITH_VALUE, REFRESH_WITHOUT_TTL, INTERNAL, WATCH_ENDED, INDEX_CLEARED = 211, 212, 300, 400, 401
 ERRORS = {
     KEY_NOT_FOUND: ("Key not found", 404),
@@ -36,6 +36,7 @@ ERRORS = {
     KEY_EXISTS: ("Key already exists", 412),
     ROOT_READ_ONLY: ("Root is read only", 403),
     NOT_EMPTY: ("Directory not empty", 403),
+    UNAUTHORIZED: ("The request requires user authentication", 401),
     EMPTY_VALUE: ("PrevValue is Required in POST form", 400),
     BAD_TTL: ("The given TTL in POST form is not a number", 400),
     BAD_INDEX: ("The given index in POST form is not a number", 400),
@@ -69,6 +70,8 @@ class Failure(msgspec.Struct, rename="camel"):
 
 def etcd_error(error: DiscoveryError, request: web.Request) -> EtcdError:
     """The same in etcd's words."""
+    if isinstance(error, Unauthorized | Forbidden):
+        return EtcdError(UNAUTHORIZED, error.detail, status=error.status)
     if isinstance(error, NotFound):
         return EtcdError(KEY_NOT_FOUND, error.detail)
     if isinstance(error, Conflict):
@@ -88,6 +91,8 @@ def failure(parts: ApiParts, error: EtcdError) -> web.Response:
     response = answer(parts, body, index, status=error.status)
     if error.status == 503:
         response.headers["Retry-After"] = RETRY_AFTER
+    if error.status == 401:
+        response.headers["WWW-Authenticate"] = CHALLENGE
     return response
 
 

@@ -25,6 +25,7 @@ from discovery.cli.run import run as run_
 from discovery.cli.serve import serve
 from discovery.cli.services import deregister, list_, register
 from discovery.cli.store import store
+from discovery.cli.token import token
 from discovery.errors import DiscoveryError
 
 UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EPIPE}
@@ -57,6 +58,7 @@ for _command in (
     config,
     store,
     cluster,
+    token,
 ):
     cli.add_command(_command)
 

@@ -1,7 +1,7 @@
 """Options that several commands share.
 
-Owns `--config` and `--set`, which may stand before or after the command's name, `--node` and `--token`, and those
-that describe an instance.
+Owns `--config` and `--set`, which may stand before or after the command's name, `--node` with what proves to a node
+who is calling and to the caller that it is the node (token, certificates), and those that describe an instance.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 DEFAULT_NODE = "http://127.0.0.1:8053"
-_PATH, _SETS = "discovery.config.path", "discovery.config.sets"
+_PATH, _SETS, _TLS = "discovery.config.path", "discovery.config.sets", "discovery.tls"
 
 
 def config_options(command: Callable[P, R]) -> Callable[..., R]:
@@ -63,9 +63,6 @@ def config_loader() -> Callable[[], Loaded]:
 
 def node_options(command: Callable[P, R]) -> Callable[P, R]:
     """Give a command `--node` and `--token`: which node to call, and how to prove who is calling."""
-    command = click.option(
-        "--token", envvar="DISCOVERY_TOKEN", metavar="TOKEN", help="Bearer token [default: $DISCOVERY_TOKEN]."
-    )(command)
     return click.option(
         "--node",
         "node_url",
@@ -73,7 +70,65 @@ def node_options(command: Callable[P, R]) -> Callable[P, R]:
         default=DEFAULT_NODE,
         metavar="URL",
         help=f"The node to call [default: $DISCOVERY_NODE or {DEFAULT_NODE}].",
+    )(proof_options(command))
+
+
+def proof_options(command: Callable[P, R]) -> Callable[P, R]:
+    """Give a command `--token`, `--token-file`, `--ca`, `--cert` and `--key`. It gets the token; `tls_files` has the
+    rest for the session to the node."""
+
+    def keep(context: click.Context, option: click.Parameter, value: str | None) -> None:
+        context.meta[f"{_TLS}.{option.name}"] = value
+
+    for name, what in (
+        ("key", "File of its key, where that is another"),
+        ("cert", "File of a client certificate"),
+        ("ca", "File of the CA that signs the nodes' certificates"),
+    ):
+        variable = f"DISCOVERY_{name.upper()}"
+        command = click.option(
+            f"--{name}",
+            envvar=variable,
+            metavar="FILE",
+            expose_value=False,
+            callback=keep,
+            help=f"{what} [default: ${variable}].",
+        )(command)
+    command = click.option(
+        "--token-file",
+        envvar="DISCOVERY_TOKEN_FILE",
+        metavar="FILE",
+        expose_value=False,
+        is_eager=True,
+        callback=keep,
+        help="File with the bearer token [default: $DISCOVERY_TOKEN_FILE].",
     )(command)
+    return click.option(
+        "--token",
+        envvar="DISCOVERY_TOKEN",
+        metavar="TOKEN",
+        callback=_token,
+        help="Bearer token; others on this machine may see it in the list of processes [default: $DISCOVERY_TOKEN].",
+    )(command)
+
+
+def _token(context: click.Context, option: click.Parameter, token: str | None) -> str | None:
+    file = context.meta.get(f"{_TLS}.token_file")
+    if token is not None or file is None:
+        return token
+    try:
+        return Path(file).read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise click.UsageError(
+            f"--token-file: {file} cannot be read: {getattr(error, 'strerror', None) or error}"
+        ) from None
+
+
+def tls_files() -> tuple[str | None, str | None, str | None]:
+    """The files `--ca`, `--cert` and `--key` of the running command."""
+    context = click.get_current_context(silent=True)
+    meta = context.meta if context is not None else {}
+    return meta.get(f"{_TLS}.ca"), meta.get(f"{_TLS}.cert"), meta.get(f"{_TLS}.key")
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")

@@ -17,6 +17,8 @@ from urllib.parse import quote
 import aiohttp
 from yarl import URL
 
+from discovery.cli.options import tls_files
+from discovery.client.transport import tls_context
 from discovery.errors import ConfigError, DiscoveryError, NodeUnreachable
 
 TIMEOUT = 10.0  # seconds for one call, connecting included
@@ -43,7 +45,8 @@ class BadCall(NodeRefused):
 
 
 class Node:
-    """One node, for `async with`. Raises ConfigError for an address that is no http(s) URL."""
+    """One node, for `async with`, with the certificates that the command was given. Raises ConfigError for an address
+    that is no http(s) URL, and for certificates that can't be used."""
 
     def __init__(self, url: str, token: str | None) -> None:
         try:
@@ -56,10 +59,12 @@ class Node:
             )
         self._base = base
         self._token = token
+        self._tls = tls_context(*tls_files())
 
     async def __aenter__(self) -> Self:
         headers = {"Authorization": f"Bearer {self._token}"} if self._token else {}
-        self._session = aiohttp.ClientSession(headers=headers)
+        connector = aiohttp.TCPConnector(ssl=True if self._tls is None else self._tls)
+        self._session = aiohttp.ClientSession(headers=headers, connector=connector)
         return self
 
     async def __aexit__(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from discovery.cli.options import instance_options, node_options
+from discovery.cli.options import instance_options, node_options, tls_files
 
 if TYPE_CHECKING:
     from discovery.client import Checking
@@ -61,8 +61,10 @@ def run(
         )
     show_log()
 
+    ca, cert, key = tls_files()
+
     async def work() -> int:
-        async with Client(node_url, token=token) as client:
+        async with Client(node_url, token=token, ca=ca, cert=cert, key=key) as client:
             checking = _checking(check, fields) if check else None
             registration = Registration(
                 service,

@@ -16,7 +16,14 @@ from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 import click
 
-from discovery.cli.options import DEFAULT_NODE, config_loader, config_options, json_option, node_options
+from discovery.cli.options import (
+    DEFAULT_NODE,
+    config_loader,
+    config_options,
+    json_option,
+    node_options,
+    proof_options,
+)
 from discovery.cli.output import print_json, print_table, say
 from discovery.cli.progress import Show, progress
 from discovery.cli.snapshots import new_file, save_snapshot
@@ -45,12 +52,9 @@ def path_option(command: Callable[P, R]) -> Callable[P, R]:
 
 def maybe_node_options(command: Callable[P, R]) -> Callable[P, R]:
     """Give a command `--node` and `--token`, where leaving them out means the data directory."""
-    command = click.option("--token", envvar="DISCOVERY_TOKEN", metavar="TOKEN", help="Bearer token.")(
-        command
-    )
     return click.option(
         "--node", "node_url", metavar="URL", help=f"Ask this running node, such as {DEFAULT_NODE}."
-    )(command)
+    )(proof_options(command))
 
 
 @click.group()

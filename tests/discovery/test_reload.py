@@ -5,7 +5,7 @@ from __future__ import annotations
 from operator import attrgetter
 
 from discovery.reload import restart_needed, taken_over
-from discovery.settings import TABLE, Config, DnsConfig, LogConfig, RrlConfig, ZoneConfig
+from discovery.settings import TABLE, Config, DnsConfig, HttpConfig, LogConfig, RrlConfig, ZoneConfig
 
 
 def test_only_what_cannot_change_while_running_is_named() -> None:
@@ -25,6 +25,7 @@ def test_what_runs_after_a_reload_needs_a_restart_for_the_rest() -> None:
         log=LogConfig(level="debug", format="json", queries=True),
         zones=(ZoneConfig(name="a.test."),),
         dns=DnsConfig(allow=("private",), deny=("loopback",), rrl=RrlConfig(answers=5), max_matched=5),
+        http=HttpConfig(tokens=("operate another",)),
     )
     running = taken_over(old, new)
     assert (running.log, running.zones, running.stale_after) == (new.log, old.zones, 9)
@@ -32,3 +33,9 @@ def test_what_runs_after_a_reload_needs_a_restart_for_the_rest() -> None:
     for setting in TABLE.settings():
         wanted = new if "reload" in setting.marks else old
         assert attrgetter(setting.key)(running) == attrgetter(setting.key)(wanted), setting.key
+
+
+def test_a_reload_never_takes_the_last_token() -> None:
+    old, new = Config(http=HttpConfig(tokens=("operate one",))), Config()
+    assert taken_over(old, new).http.tokens == ("operate one",)
+    assert restart_needed(old, new) == ["http.tokens"]

@@ -27,6 +27,8 @@ from discovery.metrics import Metrics
 from discovery.nodes import NodeRecord
 from discovery.registry import Registry
 from discovery.settings import Config, ZoneConfig
+from discovery.token_store import Tokens
+from discovery.tokens import configured
 from discovery.view import View
 from tests.support.clock import FakeClock
 
@@ -152,13 +154,17 @@ class Api(Parts):
         async with self.session.request(
             method, url, data=data, headers=headers, skip_auto_headers=skip
         ) as response:
-            return Answer(response.status, response.headers.copy(), await response.text())
+            return Answer(
+                response.status, response.headers.copy(), await response.text(errors="backslashreplace")
+            )
 
     async def form(self, path: str, **fields: str) -> Answer:
         """PUT with form fields, as curl -d sends them."""
         url = URL(f"http://{self.host}:{self.port}{path}", encoded=True)
         async with self.session.put(url, data=fields) as response:
-            return Answer(response.status, response.headers.copy(), await response.text())
+            return Answer(
+                response.status, response.headers.copy(), await response.text(errors="backslashreplace")
+            )
 
 
 @asynccontextmanager
@@ -185,13 +191,16 @@ async def running_api(
         me=lambda: NodeRecord(
             "n1", ("127.0.0.1",), ("http://127.0.0.1:8053",), "0", "2023-11-14T22:13:20.250Z"
         ),
+        tokens=Tokens(api.store, configured(config.http.tokens, names.from_text(config.zones[0].name))),
         now=lambda: NOW,
     )
     await api.store.start()
+    api.parts.tokens.start()
     runner = make_runner(make_app(api.parts), idle_seconds=idle_seconds)
     try:
         if loaded:
             await api.feed.start()
+        await api.parts.tokens.loaded.wait()
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", 0)
         await site.start()
@@ -200,6 +209,7 @@ async def running_api(
             yield api
     finally:
         await runner.cleanup()
+        await api.parts.tokens.close()
         await api.feed.close()
         await api.store.close()
 

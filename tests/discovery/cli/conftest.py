@@ -21,8 +21,8 @@ Run = Callable[..., Ran]
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    for variable in ("DISCOVERY_NODE", "DISCOVERY_DNS", "DISCOVERY_TOKEN", "DISCOVERY_CONFIG"):
-        monkeypatch.delenv(variable, raising=False)
+    for name in ("NODE", "DNS", "CONFIG", "TOKEN", "TOKEN_FILE", "CA", "CERT", "KEY"):
+        monkeypatch.delenv(f"DISCOVERY_{name}", raising=False)
 
     def run(*arguments: str) -> Ran:
         monkeypatch.setattr("sys.argv", ["discovery", *arguments])
