@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from discovery.cli.options import node_options
+from discovery.cli.options import node_options, tls_files
 
 
 @click.command(short_help="Keep the services of a host registered, each with a check.")
@@ -36,8 +36,10 @@ def agent(file: Path, node_url: str, token: str | None) -> None:
     show_log()
     notify = Notify(os.environ, os.getpid())
 
+    ca, cert, key = tls_files()
+
     async def work() -> None:
-        async with Client(node_url, token=token) as client:
+        async with Client(node_url, token=token, ca=ca, cert=cert, key=key) as client:
             await Agent(client, file, notify).run()
 
     asyncio.run(work())
