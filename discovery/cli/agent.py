@@ -30,10 +30,9 @@ def agent(file: Path, node_url: str, token: str | None) -> None:
 
     from discovery.agent.agent import Agent
     from discovery.agent.notify import Notify
-    from discovery.cli.output import show_log
+    from discovery.cli.output import shown_log
     from discovery.client import Client
 
-    show_log()
     notify = Notify(os.environ, os.getpid())
 
     ca, cert, key = tls_files()
@@ -42,4 +41,5 @@ def agent(file: Path, node_url: str, token: str | None) -> None:
         async with Client(node_url, token=token, ca=ca, cert=cert, key=key) as client:
             await Agent(client, file, notify).run()
 
-    asyncio.run(work())
+    with shown_log():
+        asyncio.run(work())

@@ -12,7 +12,8 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import click
 
@@ -24,13 +25,18 @@ def say(text: str) -> None:
     click.echo(_clean(text))
 
 
-def show_log() -> None:
-    """From now on what the client logs comes on standard error, for whoever runs the command."""
+@contextmanager
+def shown_log() -> Iterator[None]:
+    """Meanwhile what the client logs comes on standard error, for whoever runs the command."""
     log = logging.getLogger("discovery.client")
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("discovery: %(message)s"))
     log.addHandler(handler)
     log.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
 
 
 def print_json(value: object) -> None:

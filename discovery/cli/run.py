@@ -52,14 +52,13 @@ def run(
       discovery run --service web.prod --port 8080 --check http://127.0.0.1:8080/health -- ./server --listen :8080
     """
     from discovery.agent.command import run as run_command
-    from discovery.cli.output import show_log
+    from discovery.cli.output import shown_log
     from discovery.client import Client, Registration
 
     if fields.get("lease_ttl") == 0:
         raise click.UsageError(
             "a command that runs needs a lease to keep alive; --lease-ttl 0 lives for ever"
         )
-    show_log()
 
     ca, cert, key = tls_files()
 
@@ -75,7 +74,8 @@ def run(
             )
             return await run_command(registration, command)
 
-    return asyncio.run(work())
+    with shown_log():
+        return asyncio.run(work())
 
 
 def _checking(text: str, fields: dict[str, object]) -> Checking:

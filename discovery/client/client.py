@@ -11,6 +11,7 @@ import logging
 import os
 import random
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self, Unpack
 
@@ -65,7 +66,7 @@ class Client:
     """For `async with`. What is not given comes from the environment.
 
     nodes   addresses of nodes, in the order to try them  DISCOVERY_NODE (commas between), http://127.0.0.1:8053
-    token   bearer token                                  DISCOVERY_TOKEN
+    token   bearer token                                  DISCOVERY_TOKEN, or the file DISCOVERY_TOKEN_FILE
     ca      file of the CA that signs the nodes'          DISCOVERY_CA
             certificates
     cert    file of a client certificate, and             DISCOVERY_CERT
@@ -91,7 +92,7 @@ class Client:
     ) -> None:
         env = os.environ.get
         self._nodes = node_urls(nodes or env("DISCOVERY_NODE") or DEFAULT_NODE)
-        self._token = token or env("DISCOVERY_TOKEN")
+        self._token = token or env("DISCOVERY_TOKEN") or _token_of(env("DISCOVERY_TOKEN_FILE"))
         if cert is None and key is None:
             cert, key = env("DISCOVERY_CERT"), env("DISCOVERY_KEY")
         self._tls = tls_context(ca or env("DISCOVERY_CA"), cert, key)
@@ -283,6 +284,15 @@ def _path(service: str, instance: str) -> tuple[str, ...]:
 def _endpoint(instance: Instance) -> Endpoint:
     address = (instance.host,) if address_of(instance.host) else ()
     return Endpoint(instance.host, instance.port, instance.priority, instance.weight, address)
+
+
+def _token_of(file: str | None) -> str | None:
+    if not file:
+        return None
+    try:
+        return Path(file).read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"the token's file {file} cannot be read: {error}", field="token") from None
 
 
 def _servers(texts: str | Sequence[str]) -> tuple[questions.Server, ...]:

@@ -245,9 +245,10 @@ async def _read(response: aiohttp.ClientResponse, kind: type[T]) -> T:
 def _unavailable(url: URL, error: Exception) -> Unavailable:
     if isinstance(error, TimeoutError):
         reason = "nothing came in time"
-    elif (
-        isinstance(error, OSError) and error.errno
-    ):  # below 0 the number is getaddrinfo's, which has said why
+    elif isinstance(error, aiohttp.ClientSSLError | ssl.SSLError):
+        reason = str(error)  # its number is OpenSSL's
+    elif isinstance(error, OSError) and error.errno:
+        # Below 0 the number is getaddrinfo's, which has said why.
         reason = os.strerror(error.errno) if error.errno > 0 else str(error.strerror)
     else:
         reason = str(error) or type(error).__name__

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import socket
+import ssl
+from pathlib import Path
 
 import pytest
+from aiohttp import web
 
 from discovery.client import BadCall, Client, Contradicted, NotAllowed, NotRegistered, Refused, Unavailable
 from discovery.client.transport import node_urls
 from discovery.errors import ConfigError
+from tests.support.certificates import AUTHORITY, certificate
 from tests.support.http_node import HttpNode, problem
 
 
@@ -90,15 +94,20 @@ async def test_what_is_no_node_is_refused() -> None:
                 await client.services()
 
 
-async def test_the_token_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_token_is_sent(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("from-file\n")
     with HttpNode() as node:
+        monkeypatch.setenv("DISCOVERY_TOKEN_FILE", str(tmp_path / "token"))
+        async with Client(node.url) as client:
+            await client.services()
         monkeypatch.setenv("DISCOVERY_NODE", node.url)
         monkeypatch.setenv("DISCOVERY_TOKEN", "from-environment")
         async with Client() as client:
             await client.services()
         async with Client(token="given") as client:
             await client.services()
-        assert [each["Authorization"] for each in node.headers] == ["Bearer from-environment", "Bearer given"]
+        sent = [each["Authorization"].removeprefix("Bearer ") for each in node.headers]
+        assert sent == ["from-file", "from-environment", "given"]
 
 
 async def test_a_connection_that_the_node_closed_meanwhile_costs_nothing() -> None:
@@ -117,11 +126,15 @@ def test_what_is_no_address_of_a_node(text: str | list[str]) -> None:
         node_urls(text)
 
 
-def test_files_that_cannot_be_used() -> None:
+def test_files_that_cannot_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigError, match=r"/nowhere\.pem cannot be used for TLS"):
         Client(ca="/nowhere.pem")
     with pytest.raises(ConfigError, match="without its certificate"):
         Client(key="/key.pem")
+    monkeypatch.setenv("DISCOVERY_TOKEN_FILE", "/nowhere.token")
+    with pytest.raises(ConfigError, match=r"/nowhere\.token cannot be read"):
+        Client()
+    monkeypatch.delenv("DISCOVERY_TOKEN_FILE")
     with pytest.raises(ConfigError, match="expected HOST:PORT"):
         Client(dns="10.0.0.1")
 
@@ -129,3 +142,33 @@ def test_files_that_cannot_be_used() -> None:
 async def test_a_client_that_is_not_open() -> None:
     with pytest.raises(RuntimeError, match="async with"):
         await Client().services()
+
+
+async def test_tls_with_a_client_certificate(tmp_path: Path) -> None:
+    files = certificate(tmp_path)
+    ca = tmp_path / "ca.pem"
+    AUTHORITY.cert_pem.write_to_path(str(ca))
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=ca)
+    context.load_cert_chain(files.cert, files.key)
+    context.verify_mode = ssl.CERT_REQUIRED
+
+    async def services(_: web.Request) -> web.Response:
+        return web.json_response({"services": [{"service": "web", "instances": 1}]})
+
+    app = web.Application()
+    app.router.add_get("/v1/services", services)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context).start()
+    url = f"https://127.0.0.1:{runner.addresses[0][1]}"
+    try:
+        async with Client(url, ca=str(ca), cert=str(files.cert), key=str(files.key)) as client:
+            assert await client.services() == {"web": 1}
+        async with Client(url) as client:
+            with pytest.raises(Unavailable, match="certificate verify failed"):
+                await client.services()
+        async with Client(url, ca=str(ca)) as client:
+            with pytest.raises(Unavailable):
+                await client.services()
+    finally:
+        await runner.cleanup()
