@@ -95,8 +95,9 @@ def _srv(records: Sequence[Record], depth: int, name: bytes, zone: Zone, branch:
             least = min(least, ttl)
             found[same] = (record.path, ttl)
             sums[priority] = sums.get(priority, 0) + weight
-    rotating, additional = [], {}
-    fixed = 6 + len(name)
+    rotating: list[bytes] = []
+    additional: dict[bytes, tuple[bytes, int]] = {}
+    fixed, has_room = 6 + len(name), len(found) <= MAX_RECORDS
     for (address, port, priority, weight), (path, ttl) in found.items():
         assert address is not None
         if len(path) == depth + 1:
@@ -107,13 +108,16 @@ def _srv(records: Sequence[Record], depth: int, name: bytes, zone: Zone, branch:
         share = weight * 100 // sums[priority] or 1
         head = _SRV.pack(_POINTER, wire.SRV, wire.IN, least, fixed + len(below), priority, share, port)
         rotating.append(head + below + name)
-        rtype, size = (wire.A, 4) if len(address) == 4 else (wire.AAAA, 16)
-        additional[below] = (below + _RECORD.pack(_POINTER, rtype, wire.IN, ttl, size) + address, 1)
+        glue = b""
+        if has_room:
+            rtype, size = (wire.A, 4) if len(address) == 4 else (wire.AAAA, 16)
+            glue = below + _RECORD.pack(_POINTER, rtype, wire.IN, ttl, size) + address
+        additional[below] = (glue, 1)
     if not rotating or len(additional) < len(
         rotating
     ):  # several services at one name: their records are one RRset
         return None
-    return Prepared.of(rotating, list(additional.values()) if len(rotating) <= MAX_RECORDS else [], branch)
+    return Prepared.of(rotating, list(additional.values()) if has_room else [], branch)
 
 
 def ttl_of(record: Record, zone: Zone) -> int:
