@@ -67,7 +67,10 @@ class Prepared:
         self.wanted = answer.wanted
         self.cut = answer.cut
         self.passing = answer.passing
-        self._measure()
+        self.answer_size = (
+            sum(map(len, self.first)) + sum(map(len, self.rotating)) + sum(map(len, self.authority))
+        )
+        self._begin(len(self.first) + len(self.rotating) + len(self.authority) + len(self.additional))
 
     @classmethod
     def of(cls, rotating: list[bytes], additional: list[tuple[bytes, int]], branch: Branch) -> Prepared:
@@ -78,17 +81,15 @@ class Prepared:
         made.stamps = ((branch, branch.version),)
         made.outside = made.cut = made.passing = False
         made.wanted = ()
-        made._measure()
+        made.answer_size = sum(map(len, rotating))
+        made._begin(len(rotating) + len(additional))
         return made
 
-    def _measure(self) -> None:
-        self.answer_size = (
-            sum(map(len, self.first)) + sum(map(len, self.rotating)) + sum(map(len, self.authority))
-        )
+    def _begin(self, parts: int) -> None:
+        """With no packets made of it yet; `parts`: how many bytes objects it holds."""
         self.whole_size = self.answer_size + sum([len(bundle) for bundle, _ in self.additional])
         self.shared = False
         self.bodies: tuple[dict[bytes, Body], dict[bytes, Body]] = ({}, {})
-        parts = len(self.first) + len(self.rotating) + len(self.authority) + len(self.additional)
         self.memory = self.whole_size + PART_OVERHEAD * parts
 
 
@@ -135,10 +136,11 @@ class Body:
         self.shortened = shortened
         self.span = span
         self.option = option
-        tail = tail[: len(tail) - option]
+        if option:
+            tail = tail[:-option]
         if rotate and len(ring) > 1 and span:
             self.turns = len(ring)
-            twice = ring + ring[:span]
+            twice = ring + (ring if span == len(ring) else ring[:span])
             self.first, self.ring, self.tail = first, b"".join(twice), tail
             self.offsets = tuple(accumulate(map(len, twice), initial=0))
         else:

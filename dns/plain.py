@@ -49,6 +49,9 @@ def prepare(
 ) -> Prepared | None:
     """The answer to a plain question, `name` in wire form; None where it takes more than this, as for more
     services than `most`."""
+    size = SIZES.get(qtype)
+    if size is None and qtype != wire.SRV:
+        return None
     if not branch.count or branch.count > most or zone.apex in zones.divided:
         return None
     records = []
@@ -60,10 +63,9 @@ def prepare(
             return None
         if record.address is not None:
             records.append(record)
-    if qtype == wire.SRV:
+    if size is None:
         return _srv(records, len(path), name, zone, branch)
-    size = SIZES.get(qtype)
-    return None if size is None else _addresses(records, qtype, size, zone, branch)
+    return _addresses(records, qtype, size, zone, branch)
 
 
 def _addresses(
@@ -113,9 +115,7 @@ def _srv(records: Sequence[Record], depth: int, name: bytes, zone: Zone, branch:
             rtype, size = (wire.A, 4) if len(address) == 4 else (wire.AAAA, 16)
             glue = below + _RECORD.pack(_POINTER, rtype, wire.IN, ttl, size) + address
         additional[below] = (glue, 1)
-    if not rotating or len(additional) < len(
-        rotating
-    ):  # several services at one name: their records are one RRset
+    if not rotating or len(additional) < len(rotating):  # at one name several services' records are one RRset
         return None
     return Prepared.of(rotating, list(additional.values()) if has_room else [], branch)
 

@@ -160,7 +160,7 @@ class Responder:
                 return Deferred(query, prepared)
             if prepared.outside and prepared.rcode == wire.REFUSED:
                 extended_error = wire.EDE_NOT_AUTHORITATIVE
-            body = self._kept.body(packet, query, prepared)
+            body = self._kept.body(packet, query, prepared) if prepared.bodies[self._udp] else None
             if body is not None:
                 return body
         body = self.pack(query, prepared, extended_error)

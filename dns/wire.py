@@ -117,7 +117,10 @@ def parse(packet: bytes) -> Query | None:
         at = HEADER_SIZE
         for _ in range(qdcount):
             at = _read_question(packet, at, query)
-        _read_records(packet, at, (ancount, nscount, arcount), query)
+        if ancount or nscount or arcount:
+            at = _read_records(packet, at, (ancount, nscount, arcount), query)
+        if at != len(packet):
+            raise FormatError("bytes behind the last record")
     except FormatError:
         query.rcode = FORMERR
         if query.edns is not None:
@@ -158,8 +161,8 @@ def _read_question(packet: bytes, at: int, query: Query) -> int:
     return at + 4
 
 
-def _read_records(packet: bytes, at: int, counts: Sequence[int], query: Query) -> None:
-    """Walks all records, for they must be whole, and keeps the OPT and what answers a TSIG."""
+def _read_records(packet: bytes, at: int, counts: Sequence[int], query: Query) -> int:
+    """Walks all records, for they must be whole, and keeps the OPT and what answers a TSIG; where they end."""
     size = len(packet)
     for section, count in enumerate(counts):
         for number in range(1, count + 1):
@@ -182,8 +185,7 @@ def _read_records(packet: bytes, at: int, counts: Sequence[int], query: Query) -
                     raise FormatError("a TSIG that is not the last record, or not one in form")
                 query.tsig = _bad_key(packet[start : at - 10], packet[at : at + length], query.id)
             at += length
-    if at != size:
-        raise FormatError("bytes behind the last record")
+    return at
 
 
 def skip_name(packet: bytes, at: int) -> int:
