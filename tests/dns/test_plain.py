@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
 
 import pytest
 
@@ -17,7 +16,7 @@ from tests.support.dns import APEX, World
 ZONES = (
     Zone(apex=APEX, ttl=30, priority=7, weight=50, local=names.from_text("web.d.test")),
     Zone(apex=names.from_text("e.test"), ttl=8),
-    Zone(apex=names.from_text("in.e.test"), ttl=60, priority=3),
+    Zone(apex=names.from_text("in.prod.e.test"), ttl=60, priority=3),
     Zone(apex=names.from_text("0.10.in-addr.arpa"), reverse=True),
 )
 LABELS = (
@@ -37,7 +36,7 @@ LABELS = (
     "apex",
     "local",
 )
-SUFFIXES = ("d.test.", "e.test.", "in.e.test.", "0.10.in-addr.arpa.", "test.")
+SUFFIXES = ("d.test.", "e.test.", "in.prod.e.test.", "0.10.in-addr.arpa.", "test.")
 TYPES = (wire.A, wire.A, wire.AAAA, wire.SRV, wire.SRV, wire.SRV, wire.TXT, wire.MX, wire.CNAME, wire.ANY)
 SAME = (
     "flags",
@@ -58,28 +57,33 @@ SAME = (
 )
 
 
-def made_up(rng: random.Random) -> tuple[object, int]:
-    """A service's value, most often a plain one, and its lease."""
-    odd = rng.random() < 0.15
-    hosts = ("10.0.0.1", "10.0.0.2", "2001:db8::1", "10.0.0.3", "10.0.0.1")
-    fields: dict[str, object] = {"host": rng.choice(("web.d.test", "", "example.com") if odd else hosts)}
-    choices: dict[str, Callable[[], object]] = {
-        "port": lambda: rng.choice((80, 443)),
-        "priority": lambda: rng.choice((0, 1, 10)),
-        "weight": lambda: rng.choice((0, 1, 100, 1000)),
-        "ttl": lambda: rng.choice((0, 4, 40)),
-        "text": lambda: rng.choice(("", "x")),
-        "lease_ttl": lambda: rng.choice((3, 300)),
+ODD: dict[str, tuple[object, ...]] = {
+    "host": ("web.d.test", "", "example.com"),
+    "group": ("", "blue", "red"),
+    "targetstrip": (-1, 0, 1),
+    "mail": (True,),
+    "port": ("unreadable", 80),
+}
+
+
+def made_up(rng: random.Random, odd: str) -> tuple[object, int]:
+    """A service's value, plain but perhaps for the field `odd`, and its lease."""
+    fields: dict[str, object] = {
+        "host": rng.choice(("10.0.0.1", "10.0.0.2", "2001:db8::1", "10.0.0.3", "10.0.0.1"))
     }
-    odd_choices: dict[str, Callable[[], object]] = {
-        "group": lambda: rng.choice(("", "blue", "red")),
-        "targetstrip": lambda: rng.choice((-1, 0, 1)),
-        "mail": lambda: True,
-        "port": lambda: "unreadable",
+    choices: dict[str, tuple[object, ...]] = {
+        "port": (80, 443),
+        "priority": (0, 1, 10),
+        "weight": (0, 1, 100, 1000),
+        "ttl": (0, 4, 40),
+        "text": ("", "x"),
+        "lease_ttl": (3, 300),
     }
-    for name, draw in (choices | odd_choices if odd else choices).items():
+    for name, values in choices.items():
         if rng.random() < 0.5:
-            fields[name] = draw()
+            fields[name] = rng.choice(values)
+    if odd and rng.random() < 0.5:
+        fields[odd] = rng.choice(ODD[odd])
     return fields, rng.choice((0, 0, 1, 2))
 
 
@@ -87,16 +91,19 @@ def test_a_plain_answer_is_what_synthesis_answers(rng: random.Random) -> None:
     found = dict.fromkeys(TYPES, 0)
     for _ in range(60):
         world = World(zones=ZONES, max_matched=rng.choice((2, 100)))
+        suffixes = rng.choice((("d.test.",), ("e.test.", "in.prod.e.test."), SUFFIXES))
+        odd = rng.choice(("", "", *ODD))
         stored = []
         for _ in range(rng.randint(1, 12)):
-            text = ".".join(
-                (*(rng.choice(LABELS[:6]) for _ in range(rng.randint(1, 4))), rng.choice(SUFFIXES))
-            )
-            content, lease = made_up(rng)
-            key = "/skydns/" + "/".join(reversed(text[:-1].split(".")))
-            world.put(key, content, lease)
-            stored.append(text)
-        for text in stored:
+            labels = [
+                rng.choice(LABELS[:6]),
+                *rng.choices(LABELS[:3], k=rng.randint(0, 2)),
+                rng.choice(suffixes),
+            ]
+            stored.append(".".join(labels))
+            content, lease = made_up(rng, odd)
+            world.put("/skydns/" + "/".join(reversed(stored[-1][:-1].split("."))), content, lease)
+        for text in dict.fromkeys(stored):
             labels = text.split(".")
             for start in range(len(labels) - 2):
                 asked = ".".join(labels[start:])
@@ -153,3 +160,11 @@ def test_a_stale_view_goes_the_long_way() -> None:
     world.view.stale = True
     world.view.new_epoch()
     assert world.says("web.prod", "A") == ["web.prod 30 A 10.0.0.1"]
+
+
+def test_groups_go_the_long_way() -> None:
+    world = World(
+        {"i1.web": {"host": "10.0.0.1", "group": "blue"}, "i2.b.web": {"host": "10.0.0.2", "group": "red"}}
+    )
+    assert not same_answer(world, names.from_text("web.d.test"), wire.A)
+    assert not same_answer(world, names.from_text("web.d.test"), wire.SRV)
