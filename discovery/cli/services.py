@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
-from discovery.cli.options import instance_options, json_option, node_options
-from discovery.cli.output import print_json, print_table, say
+from discovery.cli.options import instance_options, json_option, node_options, tls_files
+from discovery.cli.output import print_json, print_table, say, shown_log
 
 if TYPE_CHECKING:
     from discovery.cli.remote import Answer, Node
@@ -55,7 +55,7 @@ def register(
     as_json: bool,
     node_url: str,
     token: str | None,
-) -> None:
+) -> int:
     """Register INSTANCE of SERVICE, or replace it. SERVICE is relative to the node's zone, such as web.prod.
 
     \b
@@ -73,27 +73,22 @@ def register(
         else:
             say(_registered(answer))
 
-    async def work(node: Node) -> None:
-        if not keep:
-            show(await node.call("PUT", path, body=body))
-            return
-        import signal
+    if not keep:
+        show(_with_node(node_url, token, lambda node: node.call("PUT", path, body=body)))
+        return 0
+    from discovery.cli.keep import keep as keep_registered
+    from discovery.client import Client, Registration
 
-        from discovery.cli.keep import keep as keep_alive
-
-        stop, loop = asyncio.Event(), asyncio.get_running_loop()
-
-        def ask_to_stop() -> None:
-            stop.set()
-            for number in (signal.SIGINT, signal.SIGTERM):
-                loop.remove_signal_handler(number)  # a second ^C does not wait for the node
-
-        # Before the registration: whatever ends this program from here on also takes the instance back.
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, ask_to_stop)
-        await keep_alive(node, path, body, stop, show=show, say=lambda line: click.echo(line, err=True))
-
-    _with_node(node_url, token, work)
+    ca, cert, key = tls_files()
+    client = Client(node_url, token=token, ca=ca, cert=cert, key=key)
+    registration = Registration(
+        service,
+        instance,
+        client=client,
+        **body,  # type: ignore[arg-type]  # click has checked them
+    )
+    with shown_log():
+        return asyncio.run(keep_registered(client, registration, show))
 
 
 def _registered(answer: Answer) -> str:

@@ -54,7 +54,7 @@ class Registration:
     ) -> None:
         self.service = service
         self.instance = instance or instance_id(fields.get("port"))
-        self.error: ClientError | None = None  # why it is not registered, or the last heartbeat failed
+        self.error: ClientError | None = None  # why it is not registered, or the last call of it failed
         self._fields = fields
         self._client = client or Client()
         self._own_client = client is None
@@ -93,6 +93,12 @@ class Registration:
                     raise self.error
                 await self._changed.wait()
             return self._answer
+
+    async def refused(self) -> Refused:
+        """Waits until a node says no; it goes on trying all the same."""
+        while not isinstance(self.error, Refused):
+            await self._changed.wait()
+        return self.error
 
     async def drain(self) -> float:
         """Leaves DNS for good, at once; seconds until no resolver can hold it any more. It stays registered, drained,
