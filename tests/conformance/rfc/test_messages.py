@@ -13,6 +13,7 @@ import dns.rcode
 import dns.rdata
 import dns.rdataclass
 import dns.rdatatype
+import dns.tsig
 import pytest
 
 from tests.support.live import LiveServer
@@ -147,6 +148,14 @@ class TestRfc1035:
         assert [len(part) for part in strings] == [255] * 7 + [215]
 
 
+class TestRfc1464:
+    """Attributes in TXT."""
+
+    def test_a_pair_is_one_string(self, live: LiveServer) -> None:
+        """Section 2: `name=value`, in a record of its own beside the text."""
+        assert records(live.ask(query("1.web.d.test.", "TXT"))) == ['"a text"', '"k=v"']
+
+
 class TestRfc1996AndRfc2136:
     """NOTIFY, UPDATE: answered by their RFCs before they are supported."""
 
@@ -239,6 +248,28 @@ class TestRfc2308:
         assert outcome(live.ask(query("www.d.test.", "CAA"))) == ("NOERROR", True, 0, 1)
 
 
+class TestRfc2782:
+    """Where a service is."""
+
+    def test_priority_weight_port_target(self, live: LiveServer) -> None:
+        """The format of the SRV record: the share of a weight is among those of one priority."""
+        response = live.ask(query("web.d.test.", "SRV"))
+        wanted = ["10 50 80 1.web.d.test.", "10 50 82 3.web.d.test.", "20 100 81 2.web.d.test."]
+        assert records(response) == wanted
+
+    def test_targets_are_not_compressed_and_their_addresses_come_along(self, live: LiveServer) -> None:
+        """The paragraph on Target, and "Usage rules"."""
+        packet = live.raw(query("web.d.test.", "SRV").to_wire())
+        for number in (1, 2, 3):
+            assert b"\x01%d\x03web\x01d\x04test\0" % number in packet[12:]
+        found = {rrset.to_text() for rrset in dns.message.from_wire(packet).additional}
+        assert found == {
+            "1.web.d.test. 300 IN A 10.0.0.1",
+            "2.web.d.test. 60 IN A 10.0.0.2",
+            "3.web.d.test. 5 IN AAAA 2001:db8::3",
+        }
+
+
 class TestRfc3597:
     """Unknown types."""
 
@@ -285,6 +316,15 @@ class TestRfc4592:
         assert {rrset.name.to_text() for rrset in response.answer} == {"*.web.d.test."}
 
 
+class TestRfc4892:
+    """Who answers, in class CH."""
+
+    def test_version(self, live: LiveServer) -> None:
+        """Section 2: TXT of a name in BIND's tree; what is not told is refused."""
+        assert records(live.ask(query("version.bind.", "TXT", "CH"))) == ['"discovery"']
+        assert outcome(live.ask(query("web.d.test.", "A", "CH")))[0] == "REFUSED"
+
+
 class TestRfc5452:
     """Resilience against forged answers."""
 
@@ -325,6 +365,20 @@ class TestRfc8482:
     def test_over_tcp_the_same(self, live: LiveServer) -> None:
         """Section 4.4."""
         assert records(live.ask(query("big.d.test.", "ANY"), tcp=True)) == ['"RFC8482" ""']
+
+
+class TestRfc8945:
+    """Signed messages."""
+
+    def test_a_key_that_is_not_known(self, live: LiveServer) -> None:
+        """Sections 5.2.1 and 5.3.2: NOTAUTH, with an unsigned TSIG that says BADKEY."""
+        made = query("web.d.test.", "A")
+        key = dns.tsig.Key("key.example.", b"secret", "hmac-sha256")
+        made.use_tsig({key.name: key})
+        answer = live.raw(made.to_wire())
+        assert (answer[3] & 15, answer[4:8]) == (9, b"\0\1\0\0")
+        error, length = answer[-4:-2], answer[-2:]
+        assert (int.from_bytes(error, "big"), length) == (17, b"\0\0")
 
 
 class TestRfc9619:
