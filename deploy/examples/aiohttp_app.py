@@ -30,7 +30,7 @@ async def main(port: int) -> None:
         # host: what others reach it at. Left out, it is the address that the node sees.
         async with Registration("hello.prod", host="127.0.0.1", port=port, lease_ttl=15) as registration:
             await stop.wait()
-            await asyncio.sleep(await registration.drain())  # until no resolver can hold it any more
+            await asyncio.sleep(await registration.leave())  # until no resolver can hold it any more
     finally:
         await runner.cleanup()
 

@@ -22,7 +22,7 @@ from discovery.client.endings import to_the_end
 from discovery.errors import ConfigError
 
 LOOK_SECONDS = 1.0  # between two looks at the file
-LONGEST_DRAIN = 30.0  # seconds to wait at the end, at most
+LONGEST_WAIT = 30.0  # seconds to wait at the end, at most
 
 log = logging.getLogger("discovery.client")
 
@@ -74,7 +74,7 @@ class Agent:
 
     async def _leave(self) -> None:
         """Out of DNS, and until no resolver can hold it."""
-        seconds = min(LONGEST_DRAIN, await self._lease.drain())
+        seconds = min(LONGEST_WAIT, await self._lease.leave())
         try:
             async with asyncio.timeout(seconds):
                 await self._stop.get()

@@ -26,7 +26,7 @@ PASSED = (
 )
 ENDING = (signal.SIGTERM, signal.SIGINT)
 FROM_TERMINAL = (signal.SIGINT, signal.SIGQUIT)  # ^C and ^\ reach the command by themselves
-LONGEST_DRAIN = 30.0  # seconds that the command goes on, at most, until no resolver can hold it any more
+LONGEST_WAIT = 30.0  # seconds that the command goes on, at most, until no resolver can hold it any more
 NOT_FOUND, NOT_STARTED = 127, 126  # as shells have it
 PR_SET_PDEATHSIG = 1
 
@@ -109,7 +109,7 @@ async def _pass(
 async def _leave(
     number: signal.Signals, process: asyncio.subprocess.Process, registration: Registration
 ) -> None:
-    await asyncio.sleep(min(LONGEST_DRAIN, await registration.drain()))
+    await asyncio.sleep(min(LONGEST_WAIT, await registration.leave()))
     _send(process, number)
 
 

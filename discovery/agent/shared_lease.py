@@ -42,7 +42,7 @@ class SharedLease:
         self._refused: dict[Key, Fields] = {}  # what a node said no to, until the next round
         self._lease: Lease | None = None
         self._away = False
-        self._draining = False
+        self._left = False
         self._beats = 0
         self._due = 0.0  # the loop's time at which to beat
         self._every: float | None = None
@@ -79,26 +79,20 @@ class SharedLease:
             except TimeoutError:
                 pass
 
-    async def drain(self) -> float:
-        """All of it leaves DNS for good; seconds until no resolver can hold it. It goes on beating."""
+    async def leave(self) -> float:
+        """Takes all of it out for good, at once; seconds until no resolver can hold any of it. 0 when nothing was
+        registered, or no node is in reach. Why it does not drain, Registration.leave says."""
         async with self._calling:
-            self._draining = True
+            self._left = True
             if self._lease is None:
                 return 0.0
             longest = max((held.ttl for held in self._held.values()), default=0)
             try:
-                return (await self._client.drain_lease(self._lease.id, seconds=self._patience)).seconds
-            except Unavailable as error:
-                log.warning("could not drain: %s", error.detail)
-                return 0.0
-            except Refused:
-                pass  # a node that is too old for that, or a token that may not
-            try:
                 await self._revoke()
             except ClientError as error:
-                log.warning("could not drain: %s", error.detail)
+                log.warning("could not leave DNS: %s", error.detail)
                 return 0.0
-            return float(longest)
+            return longest + pace.SPREAD
 
     async def end(self) -> None:
         """Takes all of it out; what cannot be taken out is logged, and runs out by itself."""
@@ -136,7 +130,7 @@ class SharedLease:
         """All calls that are due; the loop's time of the next one, None: when something changes."""
         share = random.random()  # noqa: S311  # it spreads load
         try:
-            if self._lease is None and (not self._wanted or self._draining):
+            if self._left or (self._lease is None and not self._wanted):
                 self.registered.set()
                 return None
             try:
@@ -144,8 +138,6 @@ class SharedLease:
             except NotRegistered:
                 log.warning("lease %s is gone; registering all of it again", self._lease and self._lease.id)
                 self._lost()
-                if self._draining:
-                    return None
                 await self._bring_about(now, share)
         except Unavailable as error:
             if not self._away:
@@ -175,10 +167,9 @@ class SharedLease:
             self._due = now + pace.next_beat(self._every, share)
             self._beats += 1
             self._refused.clear()
-            if self._beats % LOOK_EVERY == 0 and not self._draining:
+            if self._beats % LOOK_EVERY == 0:
                 await self._look()
-        if not self._draining:
-            await self._differences()
+        await self._differences()
 
     async def _look(self) -> None:
         """Forgets what is no longer on the lease, so that it is put there again."""

@@ -21,7 +21,7 @@ import msgspec
 from discovery.client import order, questions
 from discovery.client.endings import or_undone
 from discovery.client.errors import Compacted, Unavailable
-from discovery.client.fields import Beat, Drained, Event, Fields, Instance, Lease, LeaseInstance
+from discovery.client.fields import Beat, Event, Fields, Instance, Lease, LeaseInstance
 from discovery.client.order import Endpoint
 from discovery.client.transport import DEFAULT_NODE, TIMEOUT, Transport, node_urls, tls_context
 from discovery.client.watched import Broken, Watched
@@ -146,15 +146,6 @@ class Client:
         path = (*_path(service, instance), "heartbeat")
         return await self._calls.call(Beat, "POST", path, seconds=seconds)
 
-    async def drain(self, service: str, instance: str, *, seconds: float = TIMEOUT) -> Drained:
-        """Take it out of DNS at once; it stays registered, and wants its heartbeats. Raises NotRegistered."""
-        path = (*_path(service, instance), "drain")
-        return await self._calls.call(Drained, "POST", path, seconds=seconds)
-
-    async def undrain(self, service: str, instance: str, *, seconds: float = TIMEOUT) -> None:
-        """Into DNS again. Raises NotRegistered."""
-        await self._calls.call(_Nothing, "POST", (*_path(service, instance), "undrain"), seconds=seconds)
-
     async def instance(self, service: str, instance: str) -> Instance:
         """Raises NotRegistered when it is not there."""
         return await self._calls.call(Instance, "GET", _path(service, instance))
@@ -194,10 +185,6 @@ class Client:
         held = await self._calls.call(_Held, "GET", ("v1", "leases", lease), seconds=seconds)
         return held.instances
 
-    async def drain_lease(self, lease: str, *, seconds: float = TIMEOUT) -> Drained:
-        """Take all that hangs on it out of DNS at once. Raises NotRegistered when it has expired."""
-        return await self._calls.call(Drained, "POST", ("v1", "leases", lease, "drain"), seconds=seconds)
-
     async def revoke_lease(self, lease: str, *, seconds: float = TIMEOUT) -> None:
         """Take out all that hangs on it, at once. Raises NotRegistered when it has expired."""
         await self._calls.call(_Nothing, "DELETE", ("v1", "leases", lease), seconds=seconds)
@@ -231,8 +218,10 @@ class Client:
         zone = self._zone.rstrip(".") + "."
         return zone if service == "@" else f"{service}.{zone}"
 
-    async def watch(self, service: str, *, since: int | None = None) -> AsyncGenerator[Event]:
-        """All changes of a service, in order, each once, for as long as it is read.
+    async def watch(
+        self, service: str, *, subtree: bool = False, since: int | None = None
+    ) -> AsyncGenerator[Event]:
+        """All changes of a service, in order, each once, for as long as it is read; `subtree`: and of those below it.
 
         Without `since` it begins with a `put` for each instance that is there, then `synced`. It goes on by itself
         after every break, with another node too. Where the nodes no longer know the time between, what is there is
@@ -242,7 +231,7 @@ class Client:
         """
         watched = Watched(since)
         while True:
-            query = {"service": service}
+            query = {"service": service} | ({"subtree": "true"} if subtree else {})
             if watched.since is not None:
                 query["since"] = str(watched.since)
             watched.connected()

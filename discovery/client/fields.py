@@ -7,7 +7,6 @@ a newer node adds is left out. What the fields mean is the HTTP API's to say.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Literal, TypedDict
 
 import msgspec
@@ -100,19 +99,6 @@ class LeaseInstance(msgspec.Struct, frozen=True):
     service: str
     instance: str
     name: str
-
-
-class Drained(msgspec.Struct, frozen=True):
-    """From `safe_at` on (RFC 3339) no resolver can still hold what was drained at `drained_at`."""
-
-    drained_at: str
-    safe_at: str
-
-    @property
-    def seconds(self) -> float:
-        """From the one to the other: the clock here may be another than the node's."""
-        begin, end = (datetime.fromisoformat(each) for each in (self.drained_at, self.safe_at))
-        return max(0.0, (end - begin).total_seconds())
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True):

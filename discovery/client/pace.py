@@ -8,6 +8,7 @@ from __future__ import annotations
 
 RETRY = 1.0  # seconds between two tries while no node takes the call, at most
 REFUSED = 10.0  # seconds between two tries after a no, which a new token or setting may turn
+SPREAD = 1.0  # seconds until all nodes have what one has taken
 SHORTEST, LONGEST = 0.5, 5.0  # seconds that one node is given for a heartbeat, at least and at most
 
 

@@ -63,7 +63,7 @@ class Registration:
         self._answer: Instance | None = None  # to the last PUT; None: not registered, as far as we know
         self._sent = False  # a PUT may have reached a node, and nothing has taken it back
         self._every: float | None = None  # seconds between heartbeats, as the node asked last
-        self._drained = False
+        self._left = False
         self._calling = asyncio.Lock()  # one call at a time, so that the last one said counts
         self._wake = asyncio.Event()
         self._changed = asyncio.Event()
@@ -100,31 +100,24 @@ class Registration:
             await self._changed.wait()
         return self.error
 
-    async def drain(self) -> float:
-        """Leaves DNS for good, at once; seconds until no resolver can hold it any more. It stays registered, drained,
-        until the end. 0 when it is not registered, or no node is in reach."""
+    async def leave(self) -> float:
+        """Deregisters for good, at once; seconds until no resolver can hold it any more. 0 when it was not registered,
+        or no node is in reach.
+
+        It does not drain: what was drained stays so when it registers again, and whoever is killed while it ends would
+        be out of DNS after its next start.
+        """
         async with self._calling:
-            self._drained = True
+            self._left = True
             if not self._sent:
                 return 0.0
-            seconds = pace.patience(self._every)
             ttl = self._answer.ttl if self._answer is not None else 0
             try:
-                drained = await self._client.drain(self.service, self.instance, seconds=seconds)
-            except Unavailable as error:
-                log.warning("could not drain %s: %s", self.name, error.detail)
-                return 0.0
-            except Refused:
-                pass
-            else:
-                log.info("drained %s; safe in %g s", self.name, drained.seconds)
-                return drained.seconds
-            try:  # a node that is too old for that, or a token that may not
-                await self._deregister(seconds)
+                await self._deregister(pace.patience(self._every))
             except ClientError as error:
-                log.warning("could not drain %s: %s", self.name, error.detail)
+                log.warning("%s could not leave DNS: %s", self.name, error.detail)
                 return 0.0
-            return float(ttl)
+            return ttl + pace.SPREAD
 
     async def __aenter__(self) -> Self:
         if self._own_client:
@@ -183,11 +176,11 @@ class Registration:
         """One call, and what follows from it; seconds until the next, counted from its begin."""
         share = random.random()  # noqa: S311  # it spreads load
         try:
-            if not self._healthy or (self._drained and self._answer is None):
+            if not self._healthy or self._left:
                 if self._sent:
                     await self._deregister(pace.patience(self._every))
                 return None
-            if self._answer is None or (not await self._beat() and not self._drained):
+            if self._answer is None or not await self._beat():
                 await self._register()
         except Unavailable as error:
             self._failed(error, "trying again until a node is back")

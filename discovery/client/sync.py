@@ -109,9 +109,9 @@ class Client:
     def resolve(self, service: str, *, over: Literal["dns", "http"] | None = None) -> list[Endpoint]:
         return _loop.run(self._client.resolve(service, over=over))
 
-    def watch(self, service: str, *, since: int | None = None) -> Generator[Event]:
+    def watch(self, service: str, *, subtree: bool = False, since: int | None = None) -> Generator[Event]:
         """End it with `close()` (contextlib.closing), or by leaving the loop over it."""
-        events = self._client.watch(service, since=since)
+        events = self._client.watch(service, subtree=subtree, since=since)
 
         async def following() -> Event:
             return await anext(events)

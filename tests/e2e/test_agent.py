@@ -140,7 +140,7 @@ def test_a_changed_check_begins_where_the_old_one_was(node: RunningNode, tmp_pat
         in_dns(node, "web")
 
 
-def test_it_drains_at_the_end(node: RunningNode, tmp_path: Path) -> None:
+def test_it_leaves_dns_at_the_end_and_waits(node: RunningNode, tmp_path: Path) -> None:
     declare(tmp_path, "service: web, port: 80", "service: web, port: 81")
     with running(node, tmp_path) as process:
         in_dns(node, "web", 80, 81)

@@ -63,7 +63,7 @@ def test_it_leaves_dns_before_the_command_is_told(node: RunningNode, tmp_path: P
     assert node.call("GET", "/v1/services/web")[1]["instances"] == []
 
 
-def test_a_drain_ends_with_the_records_time(node: RunningNode, tmp_path: Path) -> None:
+def test_the_wait_ends_with_the_records_time(node: RunningNode, tmp_path: Path) -> None:
     with running(node, tmp_path, "trap 'exit 7' TERM; while :; do sleep 0.05; done") as process:
         in_dns(node, "web", 8080)
         process.terminate()

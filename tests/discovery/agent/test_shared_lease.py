@@ -109,11 +109,11 @@ async def test_one_that_is_refused_holds_up_no_other(tmp_path: Path) -> None:
         assert await one.there() == {"good": 80, "bad": 81}
 
 
-async def test_drained_it_leaves_for_good(tmp_path: Path) -> None:
+async def test_it_leaves_for_good(tmp_path: Path) -> None:
     async with kept(tmp_path) as one:
         one.want("i1", port=80)
         await one.settled()
-        assert await one.lease.drain() >= 5  # the records' TTL
+        assert await one.lease.leave() >= 5  # the records' TTL
         assert await one.there() == {}
         one.want("i2", port=80)
         one.lease._wake.set()
@@ -125,4 +125,4 @@ async def test_nothing_wanted_is_no_lease(tmp_path: Path) -> None:
     async with kept(tmp_path) as one:
         await one.settled()
         assert await one.api.leases() == 0
-        assert await one.lease.drain() == 0
+        assert await one.lease.leave() == 0

@@ -149,3 +149,21 @@ async def test_that_it_could_not_deregister_is_logged(caplog: pytest.LogCaptureF
 def test_the_default_id_is_a_label() -> None:
     assert instance_id(8080).endswith("-8080")
     assert len(instance_id(None)) <= 63
+
+
+async def test_it_leaves_at_once_and_for_good() -> None:
+    with HttpNode(heartbeat_every=0.02) as node:
+        async with Client(node.url) as client:
+            async with Registration("web", "i1", client=client, ttl=5) as kept:
+                await kept.registered(LONG)
+                assert await kept.leave() >= 5
+                assert node.instances == {}
+                calls = len(node.calls)
+                kept.healthy = False
+                kept.healthy = True
+                await asyncio.sleep(0.1)
+                assert len(node.calls) == calls
+            assert len(node.calls) == calls
+            async with Registration("web", "i1", client=client) as never:
+                node.stop()
+                assert await never.leave() == 0
