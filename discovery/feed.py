@@ -17,11 +17,13 @@ import logging
 import random
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from typing import Protocol
 
 from discovery.errors import StoreError
 from discovery.kv.contract import (
     KV,
     Compacted,
+    Event,
     FutureRevision,
     Lagged,
     LeaseNotFound,
@@ -42,6 +44,16 @@ MAX_BACK_OFF = 2.0
 CHORES_EVERY = 0.25
 FIRST_ANSWER = 1.0  # seconds a store may take to say a word before the last view answers in its place
 LEASES_AT_ONCE = 32  # questions for foreign leases in flight
+
+
+class Listener(Protocol):
+    """Who is told of what the view was told, in the same turn of the loop, right after."""
+
+    def applied(self, events: Sequence[Event], revision: int) -> None:
+        """One whole revision; no revision is told twice, and none goes backwards."""
+
+    def reloaded(self, revision: int) -> None:
+        """All was loaded anew at `revision`: what lies between is not told."""
 
 
 class Feed:
@@ -86,6 +98,7 @@ class Feed:
         self._waiters: list[tuple[int, int, asyncio.Future[bool]]] = []
         self._conditions: dict[asyncio.Future[bool], Callable[[], bool]] = {}
         self._foreign = asyncio.Event()
+        self.listeners: list[Listener] = []
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
@@ -169,7 +182,7 @@ class Feed:
                 self._view.restore(saved.kvs, saved.revision, self._clock())
                 self._view.stale = True
                 self._view.new_epoch()
-                self._moved()
+                self._reloaded()
                 age = saved.age
             self._lost(error, age)
             return False
@@ -218,7 +231,7 @@ class Feed:
             self._view.restore(kvs, revision, self._clock())
             self._saved.restore(kvs, revision)
         self._metrics.feed_loads += 1
-        self._moved()
+        self._reloaded()
         self._reached()
 
     async def _follow(self) -> None:
@@ -242,6 +255,13 @@ class Feed:
             self._saved.apply(events, batch.revision)
         self._metrics.feed_batches += 1
         self._back_off = FIRST_BACK_OFF
+        for listener in self.listeners:
+            listener.applied(events, batch.revision)
+        self._moved()
+
+    def _reloaded(self) -> None:
+        for listener in self.listeners:
+            listener.reloaded(self._view.revision)
         self._moved()
 
     def _moved(self) -> None:

@@ -184,7 +184,7 @@ class RawKeys:
             deletes.append(Delete(key))
             held += (await self._store.range(key)).kvs
         held += (await self._store.range(below, prefix_end(below), limit=RELEASED)).kvs
-        with self.recent.running():
+        with self.recent.running(), self.recent.removing(kv.key for kv in held):
             done = await self._store.txn([], deletes)
             if not any(isinstance(each, DeleteResult) and each.deleted for each in done.responses):
                 return 0
@@ -203,7 +203,7 @@ class RawKeys:
 
     async def remove(self, held: KV, action: str = "delete") -> int:
         """The revision; 0 when the key has changed since it was read."""
-        with self.recent.running():
+        with self.recent.running(), self.recent.removing([held.key]):
             done = await self._store.txn([unchanged(held.key, held)], [Delete(held.key)])
             if not done.succeeded:
                 return 0

@@ -8,7 +8,8 @@ waits for the writes that are on their way.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import msgspec
@@ -35,6 +36,7 @@ class RecentWrites:
     def __init__(self) -> None:
         self._writes: dict[int, Written] = {}
         self._running: set[asyncio.Future[None]] = set()
+        self._removing: Counter[bytes] = Counter()
 
     @contextmanager
     def running(self) -> Iterator[None]:
@@ -46,6 +48,23 @@ class RecentWrites:
         finally:
             self._running.discard(end)
             end.set_result(None)
+
+    @contextmanager
+    def removing(self, keys: Iterable[bytes]) -> Iterator[None]:
+        """Around the removal of `keys`, up to `note` or until the view has seen it."""
+        keys = tuple(keys)
+        self._removing.update(keys)
+        try:
+            yield
+        finally:
+            self._removing.subtract(keys)
+            for key in keys:
+                if not self._removing[key]:
+                    del self._removing[key]
+
+    def is_ours(self, key: bytes, revision: int) -> bool:
+        """Whether a removal of the key, which a watch tells just now, is a write of this node."""
+        return key in self._removing or revision in self._writes
 
     def note(self, revision: int, written: Written) -> None:
         if written.replaced is not None and len(written.replaced.value) > MAX_VALUE:

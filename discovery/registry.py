@@ -214,11 +214,12 @@ class Registry:
     async def lease_revoke(self, lease_id: int) -> None:
         """Ends the lease and removes all it holds. Raises LeaseNotFound."""
         keys = await self._store.lease_keys(lease_id)
-        await self._store.lease_revoke(lease_id)
-        held = [path for key in keys if (path := names.path_of(key, self._prefix)) is not None]
-        if held:  # all go in one revision, so one of them tells for all
-            path, key = held[0], names.key_of(held[0], self._prefix)
-            await self._feed.wait_until(lambda: self._lease_at(path, key) != lease_id, WAIT_FOR_VIEW)
+        with self.raw.recent.removing(keys):
+            await self._store.lease_revoke(lease_id)
+            held = [path for key in keys if (path := names.path_of(key, self._prefix)) is not None]
+            if held:  # all go in one revision, so one of them tells for all
+                path, key = held[0], names.key_of(held[0], self._prefix)
+                await self._feed.wait_until(lambda: self._lease_at(path, key) != lease_id, WAIT_FOR_VIEW)
 
     def _lease_at(self, path: Path, key: bytes) -> int | None:
         branch = self._view.find(path)

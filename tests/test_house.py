@@ -57,6 +57,7 @@ PURE = {
     "discovery/names.py",
     "discovery/service.py",
     "discovery/tokens.py",
+    "discovery/api/events.py",
     "discovery/api/roles.py",
     "discovery/tree.py",
     "discovery/view.py",

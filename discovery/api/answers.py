@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import re
+from typing import TypeVar
 
 import msgspec
 from aiohttp import web
@@ -14,6 +15,8 @@ from aiohttp import web
 from discovery.api.parts import PARTS
 from discovery.errors import InvalidField
 from discovery.registry import Precondition, Revisions
+
+R = TypeVar("R", bound=web.StreamResponse)
 
 _TAG = re.compile(r'\s*(W/)?"([\x21\x23-\x7e\x80-\xff]*)"\s*(?:,|\Z)')
 _OURS = re.compile(r"[1-9][0-9]{0,18}\Z")
@@ -39,9 +42,7 @@ def reply(
     return reflect(request, response, revision=revision, etag=etag)
 
 
-def reflect(
-    request: web.Request, response: web.Response, *, revision: int | None = None, etag: int | None = None
-) -> web.Response:
+def reflect(request: web.Request, response: R, *, revision: int | None = None, etag: int | None = None) -> R:
     """Gives an answer of any kind the headers that `reply` gives."""
     parts = request.app[PARTS]
     seen = parts.view.revision

@@ -8,8 +8,21 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from discovery.api import bodies, cluster, leases, lookup, members, operator, services, store, tokens, v2keys
+from discovery.api import (
+    bodies,
+    cluster,
+    leases,
+    lookup,
+    members,
+    operator,
+    services,
+    store,
+    tokens,
+    v2keys,
+    watch,
+)
 from discovery.api.access import access
+from discovery.api.changes import CHANGES, Changes
 from discovery.api.connection import MAX_HEADER, MAX_LINE, Runner
 from discovery.api.parts import PARTS, ApiParts
 from discovery.api.problems import Handler, count, problems
@@ -24,6 +37,9 @@ def make_app(parts: ApiParts) -> web.Application:
     """Everything of the API that this version has."""
     app = web.Application(middlewares=[count, problems, access, _ready], client_max_size=bodies.MAX_BODY)
     app[PARTS] = parts
+    changes = app[CHANGES] = Changes(parts)
+    changes.start()
+    app.on_shutdown.append(_end_streams)  # before the connections are waited for
     app.add_routes(
         [
             *services.routes(),
@@ -35,9 +51,14 @@ def make_app(parts: ApiParts) -> web.Application:
             *cluster.routes(),
             *members.routes(),
             *tokens.routes(),
+            *watch.routes(),
         ]
     )
     return app
+
+
+async def _end_streams(app: web.Application) -> None:
+    app[CHANGES].close()
 
 
 def make_runner(app: web.Application, *, idle_seconds: float = IDLE_SECONDS) -> web.AppRunner:

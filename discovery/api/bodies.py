@@ -250,3 +250,13 @@ def flag(parameters: Mapping[str, str], name: str) -> bool:
     if text not in ("", "true", "1", "false", "0"):
         raise InvalidField(f"{name}: {text!r} is neither true nor false", field=name)
     return text in ("", "true", "1")
+
+
+def number(parameters: Mapping[str, str], name: str, low: int, high: int) -> int | None:
+    """A parameter that is a whole number; None: absent. Raises InvalidField."""
+    text = parameters.get(name)
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdigit() and len(text) < 20 and low <= int(text) <= high):
+        raise InvalidField(f"{name}: {text!r} is not a whole number from {low} to {high}", field=name)
+    return int(text)

@@ -17,7 +17,7 @@ from discovery import names, service
 from discovery.api.bodies import Instance, InstanceBody, heartbeat_every
 from discovery.api.parts import ApiParts
 from discovery.errors import InvalidField
-from discovery.kv.contract import MAX_LEASE_ID
+from discovery.kv.contract import KV, MAX_LEASE_ID
 from discovery.names import Path
 from discovery.registry import lease_text
 from discovery.service import Service
@@ -204,3 +204,9 @@ def of_record(parts: ApiParts, record: Record, fields: Service) -> Instance:
         lease=record.lease,
         lease_ttl=record.lease_ttl if record.lease_ttl >= 0 else None,
     )
+
+
+def of_kv(parts: ApiParts, path: Path, kv: KV) -> Instance | None:
+    """As it is stored, without `expires_at`; None when it is unreadable."""
+    record = Record(path, kv)
+    return of_record(parts, record, record.fields) if record.fields is not None else None

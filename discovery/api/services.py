@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from aiohttp import web
 from msgspec import UNSET
@@ -16,6 +16,7 @@ from msgspec import UNSET
 from discovery import names
 from discovery.api import access, bodies, fields, problems
 from discovery.api.answers import precondition, reflect, reply
+from discovery.api.changes import CHANGES, Scope
 from discovery.api.parts import PARTS, ApiParts
 from discovery.api.problems import Handler
 from discovery.errors import InvalidField, NotFound, PreconditionFailed, StoreError
@@ -26,6 +27,9 @@ from discovery.tree import Record
 LEASES_AT_ONCE = 64  # questions for the time left that one request has in flight
 PAGE = 1_000  # services in an answer when no limit is given
 MAX_PAGE = 10_000
+WAIT = 30  # seconds of a long poll when none are given
+MAX_WAIT = 300
+MAX_INDEX = (1 << 63) - 1
 
 
 def routes() -> list[web.RouteDef]:
@@ -164,9 +168,10 @@ def _unreadable(record: Record) -> NotFound:
 
 async def list_instances(request: web.Request) -> web.Response:
     parts = request.app[PARTS]
-    parameters = bodies.query(request, "leases", "subtree")
+    parameters = bodies.query(request, "leases", "subtree", "index", "wait")
     path = fields.service_path(request, parts)
     subtree = bodies.flag(parameters, "subtree")
+    await _changed(request, parts, parameters, Scope(path, subtree))
     instances = [fields.of_record(parts, *found) for found in _readable(parts, path, subtree)]
     revision = parts.view.revision
     if bodies.flag(parameters, "leases"):
@@ -176,6 +181,21 @@ async def list_instances(request: web.Request) -> web.Response:
         bodies.Instances(names.service_text(path, parts.zones), revision, instances),
         revision=revision,
     )
+
+
+async def _changed(
+    request: web.Request, parts: ApiParts, parameters: Mapping[str, str], scope: Scope
+) -> None:
+    """Waits, where a long poll asks for it, until `scope` has changed after the revision `index`."""
+    index = bodies.number(parameters, "index", 0, MAX_INDEX)
+    wait = bodies.number(parameters, "wait", 0, MAX_WAIT)
+    if index is None:
+        if wait is not None:
+            raise InvalidField("wait: it needs index, the revision that was seen last", field="wait")
+        return
+    seconds = WAIT if wait is None else wait
+    # A view that has not reached the revision yet is behind another node's: what comes next may be news.
+    await request.app[CHANGES].wait(scope, min(index, parts.view.revision), seconds)
 
 
 def _readable(parts: ApiParts, path: names.Path, subtree: bool) -> Iterator[tuple[Record, Service]]:
@@ -192,7 +212,7 @@ async def list_services(request: web.Request) -> web.Response:
     """Ordered and paged by the name as text, so that a page goes on where the last ended whatever changes."""
     parts = request.app[PARTS]
     parameters = bodies.query(request, "prefix", "limit", "after")
-    limit = _limit(parameters.get("limit"))
+    limit = bodies.number(parameters, "limit", 1, MAX_PAGE) or PAGE
     prefix, after = parameters.get("prefix", "").lower(), parameters.get("after", "").lower()
     outer = [apex for apex in parts.zones if not any(_below(apex, other) for other in parts.zones)]
     found = (
@@ -209,14 +229,6 @@ async def list_services(request: web.Request) -> web.Response:
 
 def _below(apex: names.Path, other: names.Path) -> bool:
     return len(apex) > len(other) and apex[: len(other)] == other
-
-
-def _limit(text: str | None) -> int:
-    if text is None:
-        return PAGE
-    if not (text.isascii() and text.isdigit() and len(text) < 9 and 1 <= int(text) <= MAX_PAGE):
-        raise InvalidField(f"limit: {text!r} is not a whole number from 1 to {MAX_PAGE}", field="limit")
-    return int(text)
 
 
 async def _add_expiry(parts: ApiParts, instances: list[bodies.Instance]) -> None:

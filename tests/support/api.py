@@ -135,6 +135,7 @@ class Api(Parts):
     host: str
     port: int
     parts: ApiParts
+    app: web.Application
     session: aiohttp.ClientSession
 
     async def call(
@@ -196,7 +197,8 @@ async def running_api(
     )
     await api.store.start()
     api.parts.tokens.start()
-    runner = make_runner(make_app(api.parts), idle_seconds=idle_seconds)
+    api.app = make_app(api.parts)
+    runner = make_runner(api.app, idle_seconds=idle_seconds)
     try:
         if loaded:
             await api.feed.start()
