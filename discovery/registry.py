@@ -109,7 +109,7 @@ class Registry:
         Raises InvalidField, PreconditionFailed, LeaseNotFound, Conflict, and the store's errors.
         """
         key = names.key_of(path, self._prefix)
-        ttl = self._checked_ttl(lease_ttl, "lease_ttl") if lease_ttl != 0 else 0
+        ttl = self.checked_ttl(lease_ttl, "lease_ttl") if lease_ttl != 0 else 0
         async with self.raw.locks.hold(key):
             return await self._register(key, fields, lease, ttl, when)
 
@@ -189,7 +189,7 @@ class Registry:
 
     async def lease_grant(self, ttl: int) -> Lease:
         """A lease for many instances. Raises InvalidField when the TTL is outside the configured limits."""
-        return await self._store.lease_grant(self._checked_ttl(ttl, "ttl"))
+        return await self._store.lease_grant(self.checked_ttl(ttl, "ttl"))
 
     async def lease_heartbeat(self, lease_id: int) -> int:
         """The granted TTL. Raises LeaseNotFound."""
@@ -228,7 +228,8 @@ class Registry:
 
     # ------------------------------------------------------------ inside
 
-    def _checked_ttl(self, ttl: int | None, field: str) -> int:
+    def checked_ttl(self, ttl: int | None, field: str) -> int:
+        """The TTL that a lease is asked for. Raises InvalidField."""
         if ttl is None:
             return self._limits.default_ttl
         low, high = self._limits.min_ttl, self._limits.max_ttl

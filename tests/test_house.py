@@ -50,8 +50,15 @@ ONLY_FROM = {
     "discovery.api": {"discovery.api", "discovery.node"},
     "discovery.workers": {"discovery.node", "discovery.workers", "discovery.api.parts"},
     "discovery.dns.server": {"discovery.node", "discovery.dns_settings"},
-    "discovery.feed": {"discovery.node", "discovery.api", "discovery.registry", "discovery.raw_keys"},
-    "discovery.registry": {"discovery.node", "discovery.api"},
+    "discovery.feed": {
+        "discovery.node",
+        "discovery.api",
+        "discovery.registry",
+        "discovery.raw_keys",
+        "discovery.batch_writes",
+    },
+    "discovery.registry": {"discovery.node", "discovery.api", "discovery.batch_writes"},
+    "discovery.batch_writes": {"discovery.api"},
 }
 PURE = {
     "discovery/names.py",

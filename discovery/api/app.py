@@ -9,6 +9,7 @@ from __future__ import annotations
 from aiohttp import web
 
 from discovery.api import (
+    batch,
     bodies,
     cluster,
     leases,
@@ -44,6 +45,7 @@ def make_app(parts: ApiParts) -> web.Application:
         [
             *services.routes(),
             *leases.routes(),
+            *batch.routes(),
             *v2keys.routes(),
             *lookup.routes(),
             *operator.routes(),

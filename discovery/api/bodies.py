@@ -191,9 +191,13 @@ async def read_body(request: web.Request, limit: int = MAX_BODY) -> bytes:
     return bytes(body)
 
 
-async def read(request: web.Request, body_type: type[T]) -> T:
+async def read(request: web.Request, body_type: type[T], limit: int = MAX_BODY) -> T:
     """The body as `body_type`; no body is `{}`. Raises InvalidField, and what read_body raises."""
-    body = await read_body(request)
+    return decode(await read_body(request, limit), body_type)
+
+
+def decode(body: bytes, body_type: type[T]) -> T:
+    """Raises InvalidField."""
     try:
         return msgspec.json.decode(body or b"{}", type=body_type)
     except msgspec.ValidationError as error:

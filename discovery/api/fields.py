@@ -125,7 +125,12 @@ def _ports(ports: Mapping[str, int]) -> Mapping[str, int]:
 
 def service_path(request: web.Request, parts: ApiParts) -> Path:
     """The service that the URL names. Raises InvalidField."""
-    path = names.service_path(request.match_info["service"], parts.zones)
+    return named_service(parts, request.match_info["service"])
+
+
+def named_service(parts: ApiParts, service: str) -> Path:
+    """Raises InvalidField."""
+    path = names.service_path(service, parts.zones)
     if not names.is_name(path):
         raise InvalidField("service: the name is longer than 255 bytes; shorten it", field="service")
     return path
@@ -133,13 +138,28 @@ def service_path(request: web.Request, parts: ApiParts) -> Path:
 
 def instance_path(request: web.Request, parts: ApiParts) -> Path:
     """The owner name of the instance that the URL names. Raises InvalidField."""
-    label = names.check_label(request.match_info["instance"], "instance")
-    path = (*service_path(request, parts), label)
+    return named_instance(parts, request.match_info["service"], request.match_info["instance"])
+
+
+def named_instance(parts: ApiParts, service: str, instance: str) -> Path:
+    """Raises InvalidField."""
+    label = names.check_label(instance, "instance")
+    path = (*named_service(parts, service), label)
     if not names.is_name(path):
         raise InvalidField(
             "instance: with it the name is longer than 255 bytes; shorten it", field="instance"
         )
     return path
+
+
+def lease_of(body: InstanceBody) -> tuple[int | None, int | None]:
+    """The lease that is named, and the TTL that one of its own shall have. Raises InvalidField."""
+    if body.lease is not UNSET and body.lease_ttl is not UNSET:
+        raise InvalidField(
+            "lease_ttl: a lease made before has its own; leave one of the two out", field="lease_ttl"
+        )
+    lease = lease_id(body.lease) if isinstance(body.lease, str) else None
+    return lease, body.lease_ttl if isinstance(body.lease_ttl, int) else None
 
 
 def lease_id(text: str, field: str = "lease") -> int:

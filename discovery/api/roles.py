@@ -27,6 +27,7 @@ ROLES: Mapping[tuple[str, str], Role] = {
     ("DELETE", "/v1/leases/{lease}"): REGISTER,
     ("POST", "/v1/leases/{lease}/heartbeat"): REGISTER,
     ("POST", "/v1/heartbeats"): REGISTER,
+    ("POST", "/v1/batch"): REGISTER,  # each operation's name is looked at
     ("GET", "/v1/watch"): READ,
     ("GET", "/v2/keys{key}"): READ,
     ("PUT", "/v2/keys{key}"): REGISTER,

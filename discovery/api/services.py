@@ -11,7 +11,6 @@ import heapq
 from collections.abc import Iterator, Mapping
 
 from aiohttp import web
-from msgspec import UNSET
 
 from discovery import names
 from discovery.api import access, bodies, fields, problems
@@ -81,18 +80,14 @@ async def put(request: web.Request) -> web.Response:
     when = precondition(request)
     body = await bodies.read(request, bodies.InstanceBody)
     service = fields.to_service(body, request.remote)
-    if body.lease is not UNSET and body.lease_ttl is not UNSET:
-        raise InvalidField(
-            "lease_ttl: a lease made before has its own; leave one of the two out", field="lease_ttl"
-        )
-    lease = fields.lease_id(body.lease) if isinstance(body.lease, str) else None
+    lease, lease_ttl = fields.lease_of(body)
     if lease is not None:
         await access.check_leases(parts, access.caller(request), [lease], renews=True)
     done = await parts.registry.register(
         path,
         service,
         lease=lease,
-        lease_ttl=body.lease_ttl if isinstance(body.lease_ttl, int) else None,
+        lease_ttl=lease_ttl,
         when=when,
     )
     answer = fields.to_instance(

@@ -19,7 +19,7 @@ from discovery.api import bodies, events
 from discovery.api.answers import reflect
 from discovery.api.changes import CHANGES, EVERYTHING, KEEP_ALIVE, Changes, Scope, Topic, covers
 from discovery.api.events import Format, Told
-from discovery.api.fields import of_record
+from discovery.api.fields import named_service, of_record
 from discovery.api.parts import PARTS, ApiParts
 from discovery.errors import InvalidField, StoreError
 from discovery.kv.contract import WatchBatch, prefix_end
@@ -61,10 +61,7 @@ def _scope(parts: ApiParts, parameters: dict[str, str]) -> Scope:
         if subtree:
             raise InvalidField("subtree: it needs a service", field="subtree")
         return EVERYTHING
-    path = names.service_path(text, parts.zones)
-    if not names.is_name(path):
-        raise InvalidField("service: the name is longer than 255 bytes; shorten it", field="service")
-    return Scope(path, subtree)
+    return Scope(named_service(parts, text), subtree)
 
 
 class Stream:

@@ -19,8 +19,8 @@ async def test_unknown_paths_and_wrong_methods(tmp_path: Path) -> None:
         for path in ("/v1/nothing", "/nothing", "/v1/services/", "/v1/services/a/b/c", "/v2/other"):
             detail = problem(await api.call("GET", path), 404, "not-found")
             assert detail == (
-                f"nothing is served at {path}: there are /healthz, /metrics, /readyz, /v1/cluster, "
-                "/v1/config, /v1/heartbeats, /v1/leases, /v1/lookup, /v1/services, /v1/store, /v1/tokens, "
+                f"nothing is served at {path}: there are /healthz, /metrics, /readyz, /v1/batch, "
+                "/v1/cluster, /v1/config, /v1/heartbeats, /v1/leases, /v1/lookup, /v1/services, /v1/store, /v1/tokens, "
                 "/v1/watch, /v1/zone, /v2/keys"
             )
         answer = await api.call("POST", "/v1/services/web.prod/i1")

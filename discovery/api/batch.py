@@ -1,0 +1,162 @@
+"""/v1/batch: many registrations and removals in one request.
+
+Owns the route, the checks of each operation (one that is wrong never stops the rest), and what is answered for each.
+How they reach the store is `batch_writes`'. Others get their turn between the operations, so that DNS goes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Annotated
+
+import msgspec
+from aiohttp import web
+from msgspec import UNSET, Meta, UnsetType
+
+from discovery.api import access, bodies, fields
+from discovery.api.answers import reply
+from discovery.api.parts import PARTS, ApiParts
+from discovery.api.problems import Problem, problem_of
+from discovery.batch_writes import BatchWrites, Operation, Outcome, Registration, Removal
+from discovery.errors import DiscoveryError, InvalidField, StoreError
+from discovery.registry import lease_text
+from discovery.tokens import Grant
+
+MAX_OPERATIONS = 10_000
+MAX_BODY = 8 << 20  # bytes
+BREATH = 100  # operations looked at before others get their turn
+
+
+class PutOperation(bodies.InstanceBody, forbid_unknown_fields=True, kw_only=True):
+    """The body of a PUT, and what its URL would name."""
+
+    service: str
+    instance: str
+
+
+class DeleteOperation(msgspec.Struct, forbid_unknown_fields=True):
+    service: str
+    instance: str
+
+
+class BatchOperation(msgspec.Struct, forbid_unknown_fields=True):
+    """One of the two."""
+
+    put: msgspec.Raw | UnsetType = UNSET
+    delete: msgspec.Raw | UnsetType = UNSET
+
+
+class BatchBody(msgspec.Struct, forbid_unknown_fields=True):
+    operations: Annotated[list[msgspec.Raw], Meta(max_length=MAX_OPERATIONS)]
+
+
+class BatchResult(msgspec.Struct, omit_defaults=True, kw_only=True):
+    """`status` as of the single call. `problem`: why it was not done; else `revision` is the instance's, or the one
+    that removed it, and a put has the rest too (`lease` null: permanent)."""
+
+    status: int
+    revision: int | UnsetType = UNSET
+    lease: str | UnsetType | None = UNSET
+    lease_ttl: int | UnsetType = UNSET
+    expires_at: str | UnsetType | None = UNSET
+    heartbeat_every: float | UnsetType | None = UNSET
+    problem: Problem | UnsetType = UNSET
+
+
+class BatchAnswer(msgspec.Struct):
+    revision: int
+    results: list[BatchResult]
+
+
+def routes() -> list[web.RouteDef]:
+    return [web.post("/v1/batch", batch)]
+
+
+async def batch(request: web.Request) -> web.Response:
+    parts = request.app[PARTS]
+    bodies.query(request)
+    body = await bodies.read(request, BatchBody, limit=MAX_BODY)
+    if not body.operations:
+        raise InvalidField("operations: the list is empty; name at least one", field="operations")
+    grant = access.caller(request)
+    checked: list[Operation | DiscoveryError] = []
+    for number, raw in enumerate(body.operations):
+        if number % BREATH == BREATH - 1:
+            await asyncio.sleep(0)
+        try:
+            checked.append(_operation(request, parts, grant, raw))
+        except DiscoveryError as error:
+            checked.append(error)
+    await _check_leases(parts, grant, checked)
+    outcomes = await _run(parts, checked)
+    results = [_result(parts, outcome) for outcome in outcomes]
+    revision = max(
+        (each.revision for each in results if isinstance(each.revision, int)), default=parts.view.revision
+    )
+    reflects = max(revision, parts.view.revision)
+    return reply(request, BatchAnswer(reflects, results), revision=reflects)
+
+
+async def _run(parts: ApiParts, checked: Sequence[Operation | DiscoveryError]) -> list[Outcome]:
+    """Raises the store's error when it could take none at all."""
+    wanted = [each for each in checked if not isinstance(each, DiscoveryError)]
+    prefix = parts.config.store.prefix
+    writes = BatchWrites(parts.registry, parts.store, parts.view, parts.feed, parts.metrics, prefix=prefix)
+    done = await writes.run(wanted)
+    refused = [each for each in done if isinstance(each, StoreError) and each.status == 503]
+    if refused and len(refused) == len(done):
+        raise refused[0]
+    rest = iter(done)
+    return [each if isinstance(each, DiscoveryError) else next(rest) for each in checked]
+
+
+def _operation(request: web.Request, parts: ApiParts, grant: Grant, raw: msgspec.Raw) -> Operation:
+    """Raises InvalidField and Forbidden."""
+    one = bodies.decode(bytes(raw), BatchOperation)
+    if (one.put is UNSET) == (one.delete is UNSET):
+        raise InvalidField("an operation has either put or delete; give it one of the two")
+    if isinstance(one.delete, msgspec.Raw):
+        removed = bodies.decode(bytes(one.delete), DeleteOperation)
+        path = fields.named_instance(parts, removed.service, removed.instance)
+        access.check_path(grant, path)
+        return Removal(path)
+    assert isinstance(one.put, msgspec.Raw)
+    put = bodies.decode(bytes(one.put), PutOperation)
+    path = fields.named_instance(parts, put.service, put.instance)
+    access.check_path(grant, path)
+    lease, lease_ttl = fields.lease_of(put)
+    if lease_ttl:
+        parts.registry.checked_ttl(lease_ttl, "lease_ttl")
+    return Registration(path, fields.to_service(put, request.remote), lease, lease_ttl)
+
+
+async def _check_leases(parts: ApiParts, grant: Grant, checked: list[Operation | DiscoveryError]) -> None:
+    """Puts Forbidden in the place of what names another's lease."""
+    named = {each.lease for each in checked if isinstance(each, Registration) and each.lease is not None}
+    if grant.writes_all or not named:
+        return
+    refused: dict[int, DiscoveryError] = {}
+    for lease in named:
+        try:
+            await access.check_leases(parts, grant, [lease], renews=True)
+        except DiscoveryError as error:
+            refused[lease] = error
+    for position, each in enumerate(checked):
+        if isinstance(each, Registration) and each.lease in refused:
+            checked[position] = refused[each.lease]
+
+
+def _result(parts: ApiParts, outcome: Outcome) -> BatchResult:
+    if isinstance(outcome, DiscoveryError):
+        return BatchResult(status=outcome.status, problem=problem_of(outcome))
+    if isinstance(outcome, int):
+        return BatchResult(status=204, revision=outcome)
+    return BatchResult(
+        status=201 if outcome.created else 200,
+        revision=outcome.revision,
+        lease=lease_text(outcome.lease) if outcome.lease else None,
+        lease_ttl=outcome.lease_ttl,
+        expires_at=parts.time_after(outcome.lease_ttl) if outcome.lease else None,
+        heartbeat_every=bodies.heartbeat_every(outcome.lease_ttl),
+    )
