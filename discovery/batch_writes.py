@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
 
-from discovery import names, service
+from discovery import drained, names, service
 from discovery.errors import DiscoveryError
 from discovery.feed import Feed
 from discovery.kv.contract import Compare, Delete, LeaseNotFound, Put, Store, Target
@@ -26,7 +26,7 @@ from discovery.service import Service
 from discovery.tree import Record
 from discovery.view import View
 
-PIECE = 100  # operations in one transaction (etcd takes 128 as it comes)
+PIECE = 64  # operations in one transaction, of two comparisons each (etcd takes 128 as it comes)
 AT_ONCE = 64  # single writes, or questions for leases, in flight
 BREATH = 200  # operations looked at before others get their turn
 
@@ -149,6 +149,8 @@ class BatchWrites:
         held = self._view.record(operation.path)
         if held is not None and (held.key != key or held.fields is None):
             return None
+        if held is None and self._registry.draining.instances.find(operation.path) is not None:
+            return None
         if isinstance(operation, Removal):
             return None if held is None or _has_own_lease(held) else _Quick(position, operation, key, held)
         if operation.lease is None and operation.lease_ttl != 0:
@@ -189,7 +191,7 @@ class BatchWrites:
 
     async def _put(self, piece: Sequence[_Quick], outcomes: dict[int, Outcome]) -> bool:
         """False: something is not as the view has it, and nothing was done."""
-        done = await self._store.txn(list(map(_as_held, piece)), [each.put for each in piece if each.put])
+        done = await self._store.txn(_as_held(piece), [each.put for each in piece if each.put])
         if not done.succeeded:
             return False
         for each in piece:
@@ -207,7 +209,7 @@ class BatchWrites:
         keys = [each.key for each in piece]
         recent = self._registry.raw.recent
         with recent.running(), recent.removing(keys):
-            done = await self._store.txn(list(map(_as_held, piece)), [Delete(key) for key in keys])
+            done = await self._store.txn(_as_held(piece), [Delete(key) for key in keys])
             if not done.succeeded:
                 return False
             recent.note(done.revision, Written("delete"))
@@ -239,8 +241,16 @@ class BatchWrites:
         )
 
 
-def _as_held(each: _Quick) -> Compare:
-    return Compare(each.key, Target.MOD, "=", each.held.revision if each.held is not None else 0)
+def _as_held(piece: Sequence[_Quick]) -> list[Compare]:
+    """That the store has what the view has; and what is not there was not taken out of DNS, either."""
+    found = []
+    for each in piece:
+        if each.held is not None:
+            found.append(Compare(each.key, Target.MOD, "=", each.held.revision))
+        else:
+            found.append(Compare(each.key, Target.MOD, "=", 0))
+            found.append(Compare(drained.drained_key(each.key), Target.MOD, "=", 0))
+    return found
 
 
 def _has_own_lease(held: Record) -> bool:

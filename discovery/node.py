@@ -35,6 +35,7 @@ from discovery.cookie_secrets import CookieSecrets
 from discovery.dns.cookies import Secret
 from discovery.dns.server import DnsServer
 from discovery.dns_settings import dns_server, dns_settings, limits, view_of
+from discovery.drained import DrainedInstances
 from discovery.errors import ConfigError, needs_etcd
 from discovery.feed import Feed
 from discovery.kv.contract import Store
@@ -117,11 +118,13 @@ class Node:
         )
         self._nodes: Nodes | None = None  # where there is a cluster
         self.cookie_secrets = CookieSecrets(self.store, self._use_secrets)
+        self.drained = DrainedInstances(self.store, prefix=config.store.prefix)
         self.registry = Registry(
             self.store,
             self.view,
             self.feed,
             self.metrics,
+            self.drained,
             prefix=config.store.prefix,
             limits=config.leases,
         )
@@ -173,6 +176,8 @@ class Node:
         self._stack.push_async_callback(self.store.close)
         self.tokens.start()
         self._stack.push_async_callback(self.tokens.close)
+        self.drained.start()
+        self._stack.push_async_callback(self.drained.close)
         # Here as well, for when DNS does not start.
         self._stack.push_async_callback(self.feed.close)
         loading = asyncio.create_task(self._load_view())
@@ -189,6 +194,7 @@ class Node:
         if not self.feed.lost:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self.tokens.loaded.wait(), WAIT_FOR_TOKENS)
+                await asyncio.wait_for(self.drained.loaded.wait(), WAIT_FOR_TOKENS)
         await self._serve(bound.http)
         await loading
         if self._config.store.engine != "embedded":

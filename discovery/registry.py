@@ -10,13 +10,16 @@ Keys as they are, and whose lease a key hangs on, are `raw`'s (raw_keys).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import msgspec
 
-from discovery import names, service
-from discovery.errors import InvalidField, NotFound, PreconditionFailed
+from discovery import drained, names, service
+from discovery.drained import DrainedInstances
+from discovery.draining import Draining, no_instance
+from discovery.errors import InvalidField, PreconditionFailed
 from discovery.feed import Feed
 from discovery.kv.contract import KV, Lease, LeaseNotFound, Put, Store
 from discovery.metrics import Metrics
@@ -25,6 +28,8 @@ from discovery.raw_keys import ATTEMPTS, WAIT_FOR_VIEW, RawKeys, contended, stor
 from discovery.service import Service
 from discovery.settings import LeasesConfig
 from discovery.view import View
+
+MAX_REVISION = (1 << 63) - 1
 
 Revisions = frozenset[int] | Literal["*"]
 
@@ -62,7 +67,8 @@ ALWAYS = Precondition()
 class Registered(msgspec.Struct, frozen=True):
     """`service` as stored; `lease` 0: permanent; `lease_ttl` as granted.
 
-    `revision` is the instance's; `reflects` that of the store which this is the answer of, never less.
+    `revision` is the instance's; `reflects` that of the store which this is the answer of, never less. `drained_at`:
+    when it was taken out of DNS (seconds since the epoch); None: it is in DNS.
     """
 
     created: bool
@@ -71,6 +77,7 @@ class Registered(msgspec.Struct, frozen=True):
     reflects: int
     lease: int
     lease_ttl: int
+    drained_at: float | None = None
 
 
 def lease_text(lease_id: int) -> str:
@@ -79,10 +86,20 @@ def lease_text(lease_id: int) -> str:
 
 
 class Registry:
-    """`prefix` without a final slash; `limits` are the TTLs a lease may be asked for."""
+    """`prefix` without a final slash; `limits` are the TTLs a lease may be asked for; `wall` gives seconds since the
+    epoch. `instances` are those that were taken out of DNS."""
 
     def __init__(
-        self, store: Store, view: View, feed: Feed, metrics: Metrics, *, prefix: str, limits: LeasesConfig
+        self,
+        store: Store,
+        view: View,
+        feed: Feed,
+        metrics: Metrics,
+        instances: DrainedInstances,
+        *,
+        prefix: str,
+        limits: LeasesConfig,
+        wall: Callable[[], float] = time.time,
     ) -> None:
         self._store = store
         self._view = view
@@ -91,6 +108,7 @@ class Registry:
         self._prefix = prefix
         self._limits = limits
         self.raw = RawKeys(store, view, feed, prefix=prefix)
+        self.draining = Draining(store, view, feed, self.raw, instances, prefix=prefix, wall=wall)
 
     # ------------------------------------------------------------ instances
 
@@ -106,18 +124,26 @@ class Registry:
         """Puts the instance, on `lease` when one is given, else on a lease of its own of `lease_ttl` seconds.
 
         `lease_ttl` 0: permanent; None: the configured default. What would change nothing only renews the lease.
+        What was drained stays drained.
         Raises InvalidField, PreconditionFailed, LeaseNotFound, Conflict, and the store's errors.
         """
         key = names.key_of(path, self._prefix)
         ttl = self.checked_ttl(lease_ttl, "lease_ttl") if lease_ttl != 0 else 0
         async with self.raw.locks.hold(key):
-            return await self._register(key, fields, lease, ttl, when)
+            return await self._register(path, fields, lease, ttl, when)
 
     async def _register(
-        self, key: bytes, fields: Service, lease: int | None, ttl: int, when: Precondition
+        self, path: Path, fields: Service, lease: int | None, ttl: int, when: Precondition
     ) -> Registered:
-        for _ in range(ATTEMPTS):
-            held = await self.raw.read(key)
+        key = names.key_of(path, self._prefix)
+        away = self.draining.instances.find(path)  # first as known here: the transaction compares it
+        for attempt in range(ATTEMPTS):
+            present = await self.raw.read(key)
+            if present is not None:
+                away = None
+            elif attempt:
+                away = await self.draining.read(path)
+            held = away.original if away is not None else present
             when.check(held.mod_revision if held else 0)
             stored = stored_service(held)
             use = granted = grant = 0
@@ -133,13 +159,21 @@ class Registry:
                 use, grant = (held.lease, 0) if held and granted else (0, ttl)
             if held and stored == new and held.lease == use and not grant:
                 self._metrics.registrations_unchanged += 1
-                await self._feed.wait(held.mod_revision, WAIT_FOR_VIEW)
+                if away is None:
+                    await self._feed.wait(held.mod_revision, WAIT_FOR_VIEW)
                 reflects = max(held.mod_revision, self._view.revision)
-                return Registered(False, new, held.mod_revision, reflects, use, granted)
+                at = away.at if away is not None else None
+                return Registered(False, new, held.mod_revision, reflects, use, granted, at)
+            compares = [unchanged(key, present)]
+            value = service.write(new)
+            put = Put(key, value, use)
+            if present is None:  # nor may it be drained, or come back, meanwhile
+                kept = away.kv if away is not None else None
+                compares.append(unchanged(kept.key if kept is not None else drained.drained_key(key), kept))
+            if away is not None:
+                put = Put(away.kv.key, drained.write(away.at, value), use)
             try:
-                done = await self._store.txn(
-                    [unchanged(key, held)], [Put(key, service.write(new), use)], grant_ttl=grant
-                )
+                done = await self._store.txn(compares, [put], grant_ttl=grant)
             except LeaseNotFound:
                 continue  # it ended just now; the next attempt finds out which way to go
             if not done.succeeded:
@@ -148,6 +182,11 @@ class Registry:
                 use, granted = done.lease.id, done.lease.ttl
             self._metrics.registrations += 1
             await self.raw.release(held, use)
+            if away is not None:
+                self.draining.instances.put(
+                    KV(put.key, put.value, away.kv.create_revision, done.revision, away.kv.version + 1, use)
+                )
+                return Registered(False, new, done.revision, done.revision, use, granted, away.at)
             await self._feed.wait(done.revision, WAIT_FOR_VIEW)
             return Registered(held is None, new, done.revision, done.revision, use, granted)
         raise contended(key)
@@ -157,11 +196,16 @@ class Registry:
         key = names.key_of(path, self._prefix)
         async with self.raw.locks.hold(key):
             for _ in range(ATTEMPTS):
-                held = await self._find(path)
-                when.check(held.mod_revision if held else 0)
-                if held is None:
-                    raise _no_instance(path)
-                revision = await self.raw.remove(held)
+                held = await self.draining.registered(path)
+                away = await self.draining.read(path) if held is None else None
+                there = held if away is None else away.kv
+                when.check(there.mod_revision if there is not None else 0)
+                if away is not None:
+                    revision = await self.draining.remove(away)
+                elif held is not None:
+                    revision = await self.raw.remove(held)
+                else:
+                    raise no_instance(path)
                 if revision:
                     self._metrics.deregistrations += 1
                     return revision
@@ -170,11 +214,15 @@ class Registry:
     async def heartbeat(self, path: Path) -> Lease | None:
         """Renews the instance's lease, which may be shared; None when it is permanent. Raises NotFound when gone."""
         record = self._view.record(path)
+        if record is None and (known := self.draining.instances.find(path)) is not None:
+            record = known.record
         tried = record.lease if record is not None else 0
         if tried and (ttl := await self._store.lease_keepalive(tried)):
             self._metrics.heartbeats += 1
             return Lease(tried, ttl)
-        held = await self._find(path)  # the view may be behind: put on another lease, or just now
+        held = await self.draining.registered(path)  # the view may be behind: on another lease, or just put
+        if held is None and (away := await self.draining.read(path)) is not None:
+            held = away.kv
         if held is not None and held.lease == 0:
             return None
         if held is not None and held.lease != tried:
@@ -183,7 +231,7 @@ class Registry:
                 self._metrics.heartbeats += 1
                 return Lease(held.lease, ttl)
         self._metrics.heartbeats_refused += 1
-        raise _no_instance(path)
+        raise no_instance(path)
 
     # ------------------------------------------------------------ leases
 
@@ -216,6 +264,8 @@ class Registry:
         keys = await self._store.lease_keys(lease_id)
         with self.raw.recent.removing(keys):
             await self._store.lease_revoke(lease_id)
+            for key in keys:
+                self.draining.instances.remove(key, MAX_REVISION)
             held = [path for key in keys if (path := names.path_of(key, self._prefix)) is not None]
             if held:  # all go in one revision, so one of them tells for all
                 path, key = held[0], names.key_of(held[0], self._prefix)
@@ -239,17 +289,3 @@ class Registry:
                 f"{field}: {ttl} is not from {low} to {high} seconds{permanent}; choose another", field=field
             )
         return ttl
-
-    async def _find(self, path: Path) -> KV | None:
-        """The instance as the store has it; where only others wrote it, under a key with capitals, that one."""
-        key = names.key_of(path, self._prefix)
-        held = await self.raw.read(key)
-        if held is None:
-            record = self._view.record(path)
-            if record is not None and record.key != key:
-                held = await self.raw.read(record.key)
-        return held
-
-
-def _no_instance(path: Path) -> NotFound:
-    return NotFound(f"there is no instance {names.to_text(path)}, or its lease has expired: register it")

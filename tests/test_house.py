@@ -55,6 +55,7 @@ ONLY_FROM = {
         "discovery.api",
         "discovery.registry",
         "discovery.raw_keys",
+        "discovery.draining",
         "discovery.batch_writes",
     },
     "discovery.registry": {"discovery.node", "discovery.api", "discovery.batch_writes"},

@@ -21,6 +21,7 @@ from discovery.api import fields, v2errors, v2request
 from discovery.api.parts import PARTS, ApiParts
 from discovery.api.problems import Handler
 from discovery.api.roles import ROLES
+from discovery.drained import original_key
 from discovery.errors import DiscoveryError, Forbidden, NotReady, Unauthorized
 from discovery.kv.contract import LeaseNotFound
 from discovery.names import Path
@@ -115,7 +116,7 @@ async def check_leases(parts: ApiParts, grant: Grant, leases: Sequence[int], *, 
             except LeaseNotFound:
                 return
         for key in keys:
-            path = names.path_of(key, parts.config.store.prefix)
+            path = names.path_of(original_key(key), parts.config.store.prefix)
             if path is None or not grant.may_write(path):
                 raise Forbidden(
                     f"the lease {lease_text(lease)} holds more than the names that {grant.name} may write: "

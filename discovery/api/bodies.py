@@ -69,7 +69,7 @@ class Instance(msgspec.Struct, kw_only=True):
     """An instance with the zone's defaults filled in. `lease` null: permanent.
 
     `lease_ttl` is null for another writer's lease until the node has asked the store for it; `expires_at` is left
-    out of lists, null when it never expires or the store could not say.
+    out of lists, null when it never expires or the store could not say. `drained_at` null: it is in DNS.
     """
 
     service: str
@@ -91,7 +91,14 @@ class Instance(msgspec.Struct, kw_only=True):
     lease_ttl: int | None
     expires_at: str | UnsetType | None = UNSET
     heartbeat_every: float | None
+    drained_at: str | None = None
     revision: int
+
+
+class DrainedInstance(Instance, kw_only=True):
+    """From `safe_at` on no resolver can hold its records any more."""
+
+    safe_at: str
 
 
 class Instances(msgspec.Struct):
@@ -137,6 +144,23 @@ class LeaseInstance(msgspec.Struct):
     service: str
     instance: str
     name: str
+    drained_at: str | None
+
+
+class DrainedLease(msgspec.Struct):
+    """`drained_at` and `safe_at` are the latest of its instances'."""
+
+    id: str
+    drained_at: str
+    safe_at: str
+    instances: list[LeaseInstance]
+
+
+class UndrainedLease(msgspec.Struct):
+    """`instances`: those that came back."""
+
+    id: str
+    instances: list[LeaseInstance]
 
 
 class LeaseState(msgspec.Struct):

@@ -14,9 +14,10 @@ from aiohttp import web
 from msgspec import UNSET, UnsetType
 
 from discovery import names, service
-from discovery.api.bodies import Instance, InstanceBody, heartbeat_every
-from discovery.api.parts import ApiParts
-from discovery.errors import InvalidField
+from discovery.api.bodies import Instance, InstanceBody, LeaseInstance, heartbeat_every
+from discovery.api.parts import ApiParts, rfc3339
+from discovery.drained import Drained
+from discovery.errors import InvalidField, NotFound
 from discovery.kv.contract import KV, MAX_LEASE_ID
 from discovery.names import Path
 from discovery.registry import lease_text
@@ -188,7 +189,9 @@ def to_instance(
     lease: int,
     lease_ttl: int | None,
     expires_at: str | UnsetType | None = UNSET,
+    drained_at: float | None = None,
 ) -> Instance:
+    """`drained_at`: seconds since the epoch; None: it is in DNS."""
     zone = parts.zone_of(path)
     return Instance(
         service=names.service_text(path[:-1], parts.zones),
@@ -210,11 +213,14 @@ def to_instance(
         lease_ttl=lease_ttl,
         expires_at=expires_at,
         heartbeat_every=heartbeat_every(lease_ttl),
+        drained_at=rfc3339(drained_at) if drained_at is not None else None,
         revision=revision,
     )
 
 
-def of_record(parts: ApiParts, record: Record, fields: Service) -> Instance:
+def of_record(
+    parts: ApiParts, record: Record, fields: Service, *, drained_at: float | None = None
+) -> Instance:
     """A record of the view, without `expires_at`."""
     return to_instance(
         parts,
@@ -223,6 +229,7 @@ def of_record(parts: ApiParts, record: Record, fields: Service) -> Instance:
         revision=record.revision,
         lease=record.lease,
         lease_ttl=record.lease_ttl if record.lease_ttl >= 0 else None,
+        drained_at=drained_at,
     )
 
 
@@ -230,3 +237,21 @@ def of_kv(parts: ApiParts, path: Path, kv: KV) -> Instance | None:
     """As it is stored, without `expires_at`; None when it is unreadable."""
     record = Record(path, kv)
     return of_record(parts, record, record.fields) if record.fields is not None else None
+
+
+def of_drained(parts: ApiParts, there: Drained) -> Instance | None:
+    """One that is out of DNS, without `expires_at`; None where it is unreadable."""
+    record = there.record
+    return of_record(parts, record, record.fields, drained_at=there.at) if record.fields is not None else None
+
+
+def lease_instance(parts: ApiParts, path: Path, drained_at: float | None) -> LeaseInstance:
+    at = rfc3339(drained_at) if drained_at is not None else None
+    return LeaseInstance(
+        names.service_text(path[:-1], parts.zones), label_text(path), names.to_text(path), at
+    )
+
+
+def unreadable(record: Record) -> NotFound:
+    name = names.to_text(record.path)
+    return NotFound(f"the record of {name} is unreadable: {record.reason}; replace or delete it")

@@ -15,6 +15,7 @@ from discovery import names
 from discovery.api import access, bodies, fields
 from discovery.api.answers import reply
 from discovery.api.parts import PARTS
+from discovery.drained import original_key
 from discovery.errors import InvalidField
 from discovery.kv.contract import LeaseNotFound
 from discovery.registry import lease_text
@@ -30,12 +31,13 @@ def routes() -> list[web.RouteDef]:
     ]
 
 
-def _lease(request: web.Request) -> int:
+def lease_of(request: web.Request) -> int:
+    """The lease that the URL names. Raises InvalidField."""
     return fields.lease_id(request.match_info["lease"])
 
 
 @contextmanager
-def _named(lease: int) -> Iterator[None]:
+def named(lease: int) -> Iterator[None]:
     """The store's word that there is no such lease, in the API's: ids in hex, and what to do about it here: nothing."""
     try:
         yield
@@ -58,16 +60,16 @@ async def grant(request: web.Request) -> web.Response:
 async def get(request: web.Request) -> web.Response:
     parts = request.app[PARTS]
     bodies.query(request)
-    lease = _lease(request)
-    with _named(lease):
+    lease = lease_of(request)
+    with named(lease):
         granted, remaining = await parts.store.lease_ttl(lease)
         keys = await parts.store.lease_keys(lease)
     instances = []
     for key in keys:
-        path = names.path_of(key, parts.config.store.prefix)
+        path = names.path_of(original_key(key), parts.config.store.prefix)
         if path is not None:
-            text = names.service_text(path[:-1], parts.zones)
-            instances.append(bodies.LeaseInstance(text, fields.label_text(path), names.to_text(path)))
+            there = parts.registry.draining.instances.find(path) if original_key(key) != key else None
+            instances.append(fields.lease_instance(parts, path, there.at if there is not None else None))
     answer = bodies.LeaseState(lease_text(lease), granted, remaining, parts.time_after(remaining), instances)
     return reply(request, answer)
 
@@ -75,8 +77,8 @@ async def get(request: web.Request) -> web.Response:
 async def revoke(request: web.Request) -> web.Response:
     parts = request.app[PARTS]
     bodies.query(request)
-    lease = _lease(request)
-    with _named(lease):
+    lease = lease_of(request)
+    with named(lease):
         await parts.registry.lease_revoke(lease)
     return reply(request, status=204)
 
@@ -84,7 +86,7 @@ async def revoke(request: web.Request) -> web.Response:
 async def heartbeat(request: web.Request) -> web.Response:
     parts = request.app[PARTS]
     bodies.query(request)
-    lease = _lease(request)
+    lease = lease_of(request)
     await bodies.read(request, bodies.NoFields)
     ttl = await parts.registry.lease_heartbeat(lease)
     every = bodies.heartbeat_every(ttl)

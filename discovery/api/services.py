@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 
 from aiohttp import web
 
@@ -64,13 +65,14 @@ def _of_one(handler: Handler) -> Handler:
 async def _present(parts: ApiParts, path: names.Path) -> int | None:
     """The revision of the instance in the store, which the view may not have reached; None: there is none, or the
     store is out of reach."""
-    record = parts.view.record(path)
-    key = record.key if record is not None else names.key_of(path, parts.config.store.prefix)
+    draining = parts.registry.draining
     try:
-        held = await parts.registry.raw.read(key)
+        held = await draining.registered(path)
+        there = await draining.read(path) if held is None else None
     except StoreError:
         return None
-    return held.mod_revision if held is not None else None
+    found = there.kv if there is not None else held
+    return found.mod_revision if found is not None else None
 
 
 async def put(request: web.Request) -> web.Response:
@@ -98,6 +100,7 @@ async def put(request: web.Request) -> web.Response:
         lease=done.lease,
         lease_ttl=done.lease_ttl,
         expires_at=parts.time_after(done.lease_ttl) if done.lease else None,
+        drained_at=done.drained_at,
     )
     status = 201 if done.created else 200
     return reply(request, answer, status=status, revision=done.reflects, etag=done.revision)
@@ -108,15 +111,18 @@ async def get(request: web.Request) -> web.Response:
     bodies.query(request)
     path = fields.instance_path(request, parts)
     when = precondition(request)
-    record = parts.view.record(path)
+    record, there = parts.view.record(path), None
+    if record is None and (there := parts.registry.draining.instances.find(path)) is not None:
+        record = there.record
     when.check_read(record.revision if record is not None else 0)
     if record is None:
         raise NotFound(f"there is no instance {names.to_text(path)}, or its lease has expired: register it")
     if record.fields is None:
-        raise _unreadable(record)
+        raise fields.unreadable(record)
     if when.matches(record.revision):
         return reply(request, status=304, etag=record.revision)
-    answer = fields.of_record(parts, record, record.fields)
+    at = there.at if there is not None else None
+    answer = fields.of_record(parts, record, record.fields, drained_at=at)
     if record.lease:
         granted, answer.expires_at = await _time_left(parts, record.lease)
         answer.lease_ttl = granted or answer.lease_ttl
@@ -147,7 +153,7 @@ async def heartbeat(request: web.Request) -> web.Response:
     record = parts.view.record(path)
     if record is not None and record.fields is None:
         parts.metrics.heartbeats_refused += 1
-        raise _unreadable(record)
+        raise fields.unreadable(record)
     lease = await parts.registry.heartbeat(path)
     if lease is None:
         return reply(request, bodies.Heartbeat(None, 0, None, None))
@@ -156,18 +162,13 @@ async def heartbeat(request: web.Request) -> web.Response:
     return reply(request, answer)
 
 
-def _unreadable(record: Record) -> NotFound:
-    name = names.to_text(record.path)
-    return NotFound(f"the record of {name} is unreadable: {record.reason}; replace or delete it")
-
-
 async def list_instances(request: web.Request) -> web.Response:
     parts = request.app[PARTS]
     parameters = bodies.query(request, "leases", "subtree", "index", "wait")
     path = fields.service_path(request, parts)
     subtree = bodies.flag(parameters, "subtree")
     await _changed(request, parts, parameters, Scope(path, subtree))
-    instances = [fields.of_record(parts, *found) for found in _readable(parts, path, subtree)]
+    instances = _instances(parts, path, subtree)
     revision = parts.view.revision
     if bodies.flag(parameters, "leases"):
         await _add_expiry(parts, instances)
@@ -193,6 +194,21 @@ async def _changed(
     await request.app[CHANGES].wait(scope, min(index, parts.view.revision), seconds)
 
 
+def _instances(parts: ApiParts, path: names.Path, subtree: bool) -> list[bodies.Instance]:
+    """Those that are out of DNS stand among the others, in the order of keys."""
+    drained = parts.registry.draining.instances
+    away = [
+        each for each in drained.below(path, direct=not subtree) if not parts.view.record(each.record.path)
+    ]
+    if not away:
+        return [fields.of_record(parts, *found) for found in _readable(parts, path, subtree)]
+    both: list[tuple[Record, Service, float | None]] = []
+    both += [(record, held, None) for record, held in _readable(parts, path, subtree)]
+    both += [(each.record, each.record.fields, each.at) for each in away if each.record.fields is not None]
+    both.sort(key=lambda found: found[0].order())
+    return [fields.of_record(parts, record, held, drained_at=at) for record, held, at in both]
+
+
 def _readable(parts: ApiParts, path: names.Path, subtree: bool) -> Iterator[tuple[Record, Service]]:
     branch = parts.view.find(path)
     if branch is None:
@@ -213,13 +229,25 @@ async def list_services(request: web.Request) -> web.Response:
     found = (
         bodies.ServiceCount(text, number)
         for apex in outer
-        for path, number in parts.view.services(apex)
+        for path, number in _counts(parts, apex)
         if (text := names.service_text(path, parts.zones)).startswith(prefix) and text > after
     )
     page = heapq.nsmallest(limit + 1, found, key=lambda each: each.service)
     more = len(page) > limit
     answer = bodies.Services(parts.view.revision, page[:limit], page[limit - 1].service if more else None)
     return reply(request, answer)
+
+
+def _counts(parts: ApiParts, apex: names.Path) -> Iterable[tuple[names.Path, int]]:
+    """With those that are out of DNS, which are registered, too."""
+    drained = parts.registry.draining.instances
+    if not len(drained):
+        return parts.view.services(apex)
+    counts = Counter(dict(parts.view.services(apex)))
+    for each in drained.below(apex, direct=False):
+        if parts.view.record(each.record.path) is None:
+            counts[each.record.path[:-1]] += 1
+    return counts.items()
 
 
 def _below(apex: names.Path, other: names.Path) -> bool:

@@ -18,6 +18,7 @@ from discovery.cli import INTERRUPTED
 from discovery.cli.agent import agent
 from discovery.cli.cluster import cluster
 from discovery.cli.config import config
+from discovery.cli.drain import drain, undrain
 from discovery.cli.explain import explain, zone
 from discovery.cli.lookup import lookup
 from discovery.cli.options import config_options
@@ -51,6 +52,8 @@ for _command in (
     agent,
     register,
     deregister,
+    drain,
+    undrain,
     list_,
     lookup,
     explain,

@@ -22,7 +22,8 @@ T = TypeVar("T")
 PAGE = 1000  # services asked for at once
 
 
-def _with_node(url: str, token: str | None, work: Callable[[Node], Awaitable[T]]) -> T:
+def with_node(url: str, token: str | None, work: Callable[[Node], Awaitable[T]]) -> T:
+    """What `work` gives, done with one node."""
     from discovery.cli.remote import Node
 
     async def run() -> T:
@@ -32,15 +33,15 @@ def _with_node(url: str, token: str | None, work: Callable[[Node], Awaitable[T]]
     return asyncio.run(run())
 
 
-def _not_empty(_: click.Context, argument: click.Parameter, text: str | None) -> str | None:
+def not_empty(_: click.Context, argument: click.Parameter, text: str | None) -> str | None:
     if text == "":
         raise click.UsageError(f"{str(argument.name).upper()} is empty")
     return text
 
 
 @click.command()
-@click.argument("service", callback=_not_empty)
-@click.argument("instance", callback=_not_empty)
+@click.argument("service", callback=not_empty)
+@click.argument("instance", callback=not_empty)
 @instance_options
 @click.option("--lease", metavar="ID", help="Hang on a lease made before, not on one of its own.")
 @click.option("--keep", is_flag=True, help="Stay, send heartbeats, and deregister on ^C or SIGTERM.")
@@ -74,7 +75,7 @@ def register(
             say(_registered(answer))
 
     if not keep:
-        show(_with_node(node_url, token, lambda node: node.call("PUT", path, body=body)))
+        show(with_node(node_url, token, lambda node: node.call("PUT", path, body=body)))
         return 0
     from discovery.cli.keep import keep as keep_registered
     from discovery.client import Client, Registration
@@ -105,8 +106,8 @@ def _registered(answer: Answer) -> str:
 
 
 @click.command()
-@click.argument("service", callback=_not_empty)
-@click.argument("instance", callback=_not_empty)
+@click.argument("service", callback=not_empty)
+@click.argument("instance", callback=not_empty)
 @json_option
 @node_options
 def deregister(service: str, instance: str, as_json: bool, node_url: str, token: str | None) -> None:
@@ -116,7 +117,7 @@ def deregister(service: str, instance: str, as_json: bool, node_url: str, token:
     Example:
       discovery deregister web.prod i1
     """
-    _with_node(node_url, token, lambda node: node.call("DELETE", ("v1", "services", service, instance)))
+    with_node(node_url, token, lambda node: node.call("DELETE", ("v1", "services", service, instance)))
     if as_json:
         print_json({"service": service, "instance": instance, "deregistered": True})
     else:
@@ -124,7 +125,7 @@ def deregister(service: str, instance: str, as_json: bool, node_url: str, token:
 
 
 @click.command("list", short_help="List services, or the instances of one.")
-@click.argument("service", required=False, callback=_not_empty)
+@click.argument("service", required=False, callback=not_empty)
 @json_option
 @node_options
 def list_(service: str | None, as_json: bool, node_url: str, token: str | None) -> None:
@@ -136,20 +137,20 @@ def list_(service: str | None, as_json: bool, node_url: str, token: str | None) 
       discovery list web.prod --json
     """
     if service is not None:
-        answer = _with_node(node_url, token, lambda node: node.call("GET", ("v1", "services", service)))
+        answer = with_node(node_url, token, lambda node: node.call("GET", ("v1", "services", service)))
         if as_json:
             print_json(answer)
         elif not answer["instances"]:
             say(f"no instances of {service}")
         else:
-            columns = ("instance", "host", "port", "priority", "weight", "tags", "lease_ttl")
+            columns = ("instance", "host", "port", "priority", "weight", "tags", "lease_ttl", "drained_at")
             rows = [
                 [" ".join(one["tags"]) if column == "tags" else one[column] for column in columns]
                 for one in answer["instances"]
             ]
             print_table(columns, rows)
         return
-    everything = _with_node(node_url, token, _all_services)
+    everything = with_node(node_url, token, _all_services)
     if as_json:
         print_json(everything)
     elif not everything["services"]:

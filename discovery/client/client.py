@@ -207,7 +207,8 @@ class Client:
                 )
             found = await questions.srv(self._whole(service), self._dns)
         else:
-            found = [_endpoint(each) for each in await self.instances(service, subtree=True) if each.host]
+            there = await self.instances(service, subtree=True)
+            found = [_endpoint(each) for each in there if each.host and each.drained_at is None]
         listening = [endpoint for endpoint in found if endpoint.port]
         return order.in_order(listening, lambda most: random.randint(0, most))  # noqa: S311  # it spreads load
 

@@ -50,7 +50,7 @@ class Instance(msgspec.Struct, frozen=True, kw_only=True):
     """An instance as it is stored, with the zone's defaults. `name`: its domain name, with the final dot.
 
     `heartbeat_every`: seconds to the next heartbeat, None for one that lives for ever. `expires_at`: RFC 3339, None
-    where it is not told (lists) or never.
+    where it is not told (lists) or never. `drained_at`: since when it is out of DNS; None: it is in DNS.
     """
 
     service: str
@@ -73,6 +73,7 @@ class Instance(msgspec.Struct, frozen=True, kw_only=True):
     lease_ttl: int | None = None
     expires_at: str | None = None
     heartbeat_every: float | None = None
+    drained_at: str | None = None
 
 
 class Lease(msgspec.Struct, frozen=True):

@@ -20,6 +20,7 @@ from discovery import names
 from discovery.api.app import IDLE_SECONDS, make_app, make_runner
 from discovery.api.parts import ApiParts
 from discovery.dns_settings import dns_settings
+from discovery.drained import DrainedInstances
 from discovery.feed import Feed
 from discovery.kv.contract import KV
 from discovery.kv.embedded import EmbeddedStore
@@ -75,8 +76,16 @@ class Parts:
             stale_after=config.stale_after,
             clock=self.clock,
         )
+        self.drained = DrainedInstances(self.store, prefix=prefix)
         self.registry = Registry(
-            self.store, self.view, self.feed, self.metrics, prefix=prefix, limits=config.leases
+            self.store,
+            self.view,
+            self.feed,
+            self.metrics,
+            self.drained,
+            prefix=prefix,
+            limits=config.leases,
+            wall=lambda: NOW,
         )
 
     async def kv(self, key: bytes) -> KV | None:
@@ -123,8 +132,11 @@ async def running_parts(
     await parts.store.start()
     try:
         await parts.feed.start()
+        parts.drained.start()
+        await parts.drained.loaded.wait()
         yield parts
     finally:
+        await parts.drained.close()
         await parts.feed.close()
         await parts.store.close()
 
@@ -197,6 +209,7 @@ async def running_api(
     )
     await api.store.start()
     api.parts.tokens.start()
+    api.drained.start()
     api.app = make_app(api.parts)
     runner = make_runner(api.app, idle_seconds=idle_seconds)
     try:
@@ -212,6 +225,7 @@ async def running_api(
     finally:
         await runner.cleanup()
         await api.parts.tokens.close()
+        await api.drained.close()
         await api.feed.close()
         await api.store.close()
 

@@ -136,6 +136,7 @@ class HttpNode:
             "tags": [],
             "lease_ttl": 30,
             "lease": "6a",
+            "drained_at": None,
         }
         new = key not in self.instances
         self.instances[key] = (

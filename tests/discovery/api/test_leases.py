@@ -29,9 +29,24 @@ async def test_the_life_of_a_lease(tmp_path: Path) -> None:
             "remaining": 10,
             "expires_at": "2023-11-14T22:13:30.250Z",
             "instances": [
-                {"service": "web.prod", "instance": "i1", "name": "i1.web.prod.discovery.internal."},
-                {"service": "web.prod", "instance": "i2", "name": "i2.web.prod.discovery.internal."},
-                {"service": "db.other.test.", "instance": "i1", "name": "i1.db.other.test."},
+                {
+                    "service": "web.prod",
+                    "instance": "i1",
+                    "name": "i1.web.prod.discovery.internal.",
+                    "drained_at": None,
+                },
+                {
+                    "service": "web.prod",
+                    "instance": "i2",
+                    "name": "i2.web.prod.discovery.internal.",
+                    "drained_at": None,
+                },
+                {
+                    "service": "db.other.test.",
+                    "instance": "i1",
+                    "name": "i1.db.other.test.",
+                    "drained_at": None,
+                },
             ],
         }
         beat = await api.call("POST", f"/v1/leases/{lease}/heartbeat")

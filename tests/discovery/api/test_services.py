@@ -45,6 +45,7 @@ async def test_a_registration_answers_with_every_field(tmp_path: Path) -> None:
             "lease_ttl": 15,
             "expires_at": "2023-11-14T22:13:35.250Z",
             "heartbeat_every": 5,
+            "drained_at": None,
             "revision": 2,
         }
         assert answer.headers["X-Revision"] == "2"

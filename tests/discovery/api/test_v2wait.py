@@ -21,9 +21,9 @@ URL = "/v2/keys/skydns/web"
 
 
 class Watched(EmbeddedStore):
-    """The real store. Counts the watches open beside those of feed and tokens; `answers` holds back transactions."""
+    """The real store. Counts the watches open beside those of the node itself; `answers` holds back transactions."""
 
-    watches = -2
+    watches = -3
 
     def __init__(self, path: Path, *, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__(path, clock=clock)

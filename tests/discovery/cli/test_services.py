@@ -174,7 +174,8 @@ class TestList:
     def test_instances(self, run: Run, node: HttpNode) -> None:
         self.fill(run, node, "web/i1", "web/i2", "webs/i3")
         head, first, second = run("list", "web", "--node", node.url).out.splitlines()
-        assert head.split() == ["INSTANCE", "HOST", "PORT", "PRIORITY", "WEIGHT", "TAGS", "LEASE_TTL"]
+        columns = ["INSTANCE", "HOST", "PORT", "PRIORITY", "WEIGHT", "TAGS", "LEASE_TTL", "DRAINED_AT"]
+        assert head.split() == columns
         assert first.split() == ["i1", "10.0.0.1", "0", "10", "100", "x", "y", "30"]
         assert second.split()[0] == "i2"
         found = json.loads(run("list", "web", "--json", "--node", node.url).out)
