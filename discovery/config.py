@@ -161,20 +161,6 @@ def _mapping(section: Section, raw: object, place: Place, document: Document) ->
 
 
 def _convert(setting: Setting, raw: object, place: Place, document: Document) -> object:
-    value = _checked(setting, raw, place, document)
-    if "unbuilt" in setting.marks:
-        plain = msgspec.json.decode(msgspec.json.encode(setting.default))  # as YAML would give it
-        if raw != plain:
-            default = _shown(plain)
-            fail(
-                document.at(place),
-                setting.key,
-                f"this version does not have it yet; leave the setting out (it stays {default})",
-            )
-    return value
-
-
-def _checked(setting: Setting, raw: object, place: Place, document: Document) -> object:
     if setting.items is not None and isinstance(raw, list):
         for position, element in enumerate(raw):
             _check_element(setting, setting.items, position, element, (*place, position), document)

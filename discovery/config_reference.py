@@ -18,7 +18,6 @@ from discovery.settings import TABLE, Section, Setting, expected
 
 FILES = ("discovery.example.yaml", "configuration.md")
 WIDTH = 100
-NOT_YET = "Not yet anything but the default"
 
 _EXAMPLE_HEAD = """\
 # Every setting of Discovery with its default. Copy what you change; all else may be left out.
@@ -45,8 +44,7 @@ Values of variables and flags are YAML, so a list is `--set 'dns.listen=["0.0.0.
 written twice are errors. `discovery config check` looks for them without starting anything; `discovery config show`
 prints every value and where it came from.
 
-**Reload** marks what can change while a node runs. **Not yet** marks what this version cannot do: anything but the
-default is refused.
+**Reload** marks what can change while a node runs.
 
 This page is made by `python -m discovery.config_reference`.
 """
@@ -63,7 +61,7 @@ def _example_section(section: Section, depth: int) -> Iterator[str]:
         if depth == 0 and name != next(iter(section.members)):
             yield ""
         yield from textwrap.wrap(
-            _comment(member, section),
+            _comment(member),
             WIDTH,
             initial_indent=f"{pad}# ",
             subsequent_indent=f"{pad}# ",
@@ -92,14 +90,12 @@ def _with_values(section: Section, element: msgspec.Struct) -> Section:
     )
 
 
-def _comment(member: Setting | Section, parent: Section) -> str:
+def _comment(member: Setting | Section) -> str:
     text = member.description
     if isinstance(member, Setting) and member.items is None:
         value = expected(member.type)
         if value not in ("text", "true or false"):  # the default shows as much
             text += f" {value[0].upper()}{value[1:]}."
-    if "unbuilt" in member.marks - parent.marks:
-        text += f" {NOT_YET}."
     return text
 
 
@@ -130,7 +126,6 @@ def _reference_section(section: Section) -> Iterator[str]:
 
 def _marked(marks: frozenset[str]) -> str:
     words: Mapping[str, str] = {
-        "unbuilt": f" **{NOT_YET}.**",
         "reload": " **Reload.**",
         "secret": " Never shown.",
     }

@@ -51,6 +51,11 @@ def check(config: Config, origins: Mapping[str, str]) -> Config:
             "dns.tls_listen",
             "needs a certificate; set dns.tls.cert and dns.tls.key",
         )
+    if not config.http.tls.cert:
+        for name in ("key", "client_ca"):
+            if getattr(config.http.tls, name):
+                key = f"http.tls.{name}"
+                fail(origins[key], key, "there is no TLS without a certificate; set http.tls.cert")
     try:
         configured(config.http.tokens, names.from_text(config.zones[0].name))
     except ValueError as error:

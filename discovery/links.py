@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import ssl
 import time
 from collections.abc import Callable, Sequence
 
@@ -52,18 +53,21 @@ class _Readiness(msgspec.Struct):
 
 
 class Links:
-    """`others` gives the nodes to ask. `clock`: a monotonic one; `wall`: seconds since the epoch."""
+    """`others` gives the nodes to ask, `tls` what this one trusts and shows over HTTPS. `clock`: a monotonic one;
+    `wall`: seconds since the epoch."""
 
     def __init__(
         self,
         others: Callable[[], Sequence[NodeRecord]],
         view: View,
         *,
+        tls: Callable[[], ssl.SSLContext | None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
     ) -> None:
         self._others = others
         self._view = view
+        self._tls = tls
         self._clock = clock
         self._wall = wall
         self._links: dict[NodeRecord, Link] = {}
@@ -110,14 +114,14 @@ class Links:
         return Link(error=error)
 
     async def _ask_at(self, session: aiohttp.ClientSession, url: str) -> Link:
-        async with session.get(
-            f"{url}/readyz"
-        ) as answer:  # first, so that the connection is there for the clock
+        tls = self._tls() or True
+        # First, so that the connection is there for the clock.
+        async with session.get(f"{url}/readyz", ssl=tls) as answer:
             ready = answer.status == 200
             said = msgspec.json.decode(await answer.read(), type=_Readiness) if ready else None
         seen = self._view.revision
         asked, began = self._clock(), self._wall()
-        async with session.get(f"{url}/healthz") as answer:
+        async with session.get(f"{url}/healthz", ssl=tls) as answer:
             health = msgspec.json.decode(await answer.read(), type=_Health)
         round_trip = self._clock() - asked
         return Link(

@@ -49,7 +49,7 @@ from discovery.registry import Registry
 from discovery.reload import restart_needed, taken_over
 from discovery.saved_view import SavedView
 from discovery.settings import Config
-from discovery.tls import certificate, server_context
+from discovery.tls import Renewable, certificate, node_context, only_clients_of, server_context
 from discovery.token_store import Tokens
 from discovery.tokens import Configured, configured
 from discovery.view import View
@@ -143,6 +143,8 @@ class Node:
             tokens=self.tokens,
             workers=workers,
         )
+        self._https: Renewable | None = None
+        self._client_tls: ssl.SSLContext | None = None  # for the other nodes
         self.dns: list[tuple[str, int]] = []
         self.tls: list[tuple[str, int]] = []
         self.http: list[tuple[str, int]] = []
@@ -172,6 +174,8 @@ class Node:
             self.parts.trouble, self.parts.certificates = lambda: member.trouble, member.certificates
             await member.open()
         context = self._tls_context(self._config) if bound.tls else None
+        if self._config.http.tls.cert:
+            self._https, self._client_tls = Renewable(_https(self._config)), _client_tls(self._config)
         await self.store.start()
         self._stack.push_async_callback(self.store.close)
         self.tokens.start()
@@ -201,7 +205,7 @@ class Node:
             nodes = self._nodes = Nodes(self.store, self.view, self._me())
             nodes.start()
             self._stack.push_async_callback(nodes.close)
-            links = Links(nodes.others, self.view)
+            links = Links(nodes.others, self.view, tls=lambda: self._client_tls)
             links.start()
             self._stack.push_async_callback(links.close)
             self.parts.others, self.parts.link = nodes.others, links.link
@@ -268,8 +272,13 @@ class Node:
         runner = make_runner(make_app(self.parts))
         await runner.setup()
         self._stack.push_async_callback(runner.cleanup)
+        context = self._https.context if self._https is not None else None
         for sock in bound:
-            await web.SockSite(runner, sock).start()
+            await web.SockSite(runner, sock, ssl_context=context).start()
+
+    @property
+    def scheme(self) -> str:
+        return "https" if self._config.http.tls.cert else "http"
 
     def _me(self) -> NodeRecord:
         """What this node says of itself to the others."""
@@ -278,7 +287,7 @@ class Node:
         urls = []
         for host, port in self.http:
             is_any = ipaddress.ip_address(host).is_unspecified
-            urls += [f"http://{_text((each, port))}" for each in (addresses if is_any else (host,))]
+            urls += [f"{self.scheme}://{_text((each, port))}" for each in (addresses if is_any else (host,))]
         return NodeRecord(
             name=node.label.decode(),
             addresses=addresses,
@@ -308,8 +317,13 @@ class Node:
         Raises ConfigError, and changes nothing then.
         """
         loaded = self._load()
+        renewed = None
+        if self._https is not None and loaded.config.http.tls.cert:
+            renewed = _https(loaded.config), _client_tls(loaded.config)
         if self.tls and loaded.config.dns.tls.cert:
             self._renew(loaded.config)
+        if self._https is not None and renewed is not None:
+            self._https.newest, self._client_tls = renewed
         waiting = restart_needed(self._config, loaded.config)
         self._config = taken_over(self._config, loaded.config)
         self.tokens.configured = _configured(self._config)
@@ -350,6 +364,20 @@ async def run(loaded: Loaded, *, load: Callable[[], Loaded], announce: Announce)
         await node.hand_over(hurrying)
     finally:
         await node.stop()
+
+
+def _https(config: Config) -> ssl.SSLContext:
+    """Raises ConfigError."""
+    files = config.http.tls
+    context = server_context(files.cert, files.key, "http.tls")
+    if files.client_ca:
+        only_clients_of(context, files.client_ca, "http.tls.client_ca")
+    return context
+
+
+def _client_tls(config: Config) -> ssl.SSLContext:
+    files = config.http.tls
+    return node_context(files.cert, files.key, files.client_ca, "http.tls")
 
 
 def _configured(config: Config) -> Configured:
@@ -396,7 +424,7 @@ def _announce(node: Node, loaded: Loaded, announce: Announce) -> None:
     for address in node.tls:
         announce(f"TLS   {_text(address)} (DNS over TLS)")
     for address in node.http:
-        announce(f"HTTP  http://{_text(address)}")
+        announce(f"HTTP  {node.scheme}://{_text(address)}")
     store = loaded.config.store
     elsewhere = {"etcd": ", ".join(store.etcd.endpoints), "managed-etcd": store.member.client}
     where = elsewhere.get(store.engine, store.path)
@@ -406,7 +434,9 @@ def _announce(node: Node, loaded: Loaded, announce: Announce) -> None:
     announce(f"Store {where} ({state})")
     announce("")
     announce("Try, in another shell:")
-    announce(f'  curl -X PUT http://{http}/v1/services/web.prod/i1 -d \'{{"host": "10.0.0.1", "port": 80}}\'')
+    announce(
+        f'  curl -X PUT {node.scheme}://{http}/v1/services/web.prod/i1 -d \'{{"host": "10.0.0.1", "port": 80}}\''
+    )
     announce(f"  dig @{host} -p {port} web.prod.{zone} SRV")
     announce("")
     if node.view.ready:

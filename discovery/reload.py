@@ -17,7 +17,7 @@ def restart_needed(old: Config, new: Config) -> list[str]:
     return [
         setting.key
         for setting in TABLE.settings()
-        if ("reload" not in setting.marks or _opens(setting.key, old, new))
+        if ("reload" not in setting.marks or _opens(setting.key, old, new) or _turns(setting.key, old, new))
         and attrgetter(setting.key)(old) != attrgetter(setting.key)(new)
     ]
 
@@ -27,9 +27,15 @@ def _opens(key: str, old: Config, new: Config) -> bool:
     return key == "http.tokens" and bool(old.http.tokens) and not new.http.tokens
 
 
+def _turns(key: str, old: Config, new: Config) -> bool:
+    """HTTPS begins and ends with a restart only; its certificates may change."""
+    return key.startswith("http.tls.") and bool(old.http.tls.cert) != bool(new.http.tls.cert)
+
+
 def taken_over(old: Config, new: Config) -> Config:
     """`old` with what may change while running from `new`."""
     told = new.dns
     dns = msgspec.structs.replace(old.dns, tls=told.tls, allow=told.allow, deny=told.deny, rrl=told.rrl)
-    http = msgspec.structs.replace(old.http, tokens=new.http.tokens or old.http.tokens)
+    tls = new.http.tls if new.http.tls.cert and old.http.tls.cert else old.http.tls
+    http = msgspec.structs.replace(old.http, tokens=new.http.tokens or old.http.tokens, tls=tls)
     return msgspec.structs.replace(old, log=new.log, dns=dns, http=http)

@@ -4,7 +4,6 @@ Owns the tree of structs `Config`; the YAML file, the environment, `--set`, `con
 come from it through `TABLE`, so none of them can drift. It never reads a file, a variable or a clock.
 A new setting is one annotated field. Its `Meta(extra=...)` may carry marks, for one field or a whole section:
 
-    unbuilt   documented, but this version cannot do it: anything but the default is refused
     reload    may change while the node runs
     secret    never shown
 """
@@ -18,7 +17,6 @@ from typing import Annotated, Literal, get_args, get_origin
 import msgspec
 from msgspec import Meta, Struct
 
-UNBUILT = {"unbuilt": True}
 RELOAD = {"reload": True}
 
 MAX_TTL = 2147483647  # RFC 2181 section 8
@@ -155,9 +153,20 @@ class DnsConfig(Struct, frozen=True, kw_only=True):
 
 
 class TlsConfig(Struct, frozen=True, kw_only=True):
-    cert: Annotated[str, Meta(description="File of the server's certificate chain (PEM).")] = ""
-    key: Annotated[str, Meta(description="File of its private key (PEM).")] = ""
-    client_ca: Annotated[str, Meta(description="File of the CA that clients must be signed by (PEM).")] = ""
+    cert: Annotated[
+        str, Meta(description="File of the server's certificate chain (PEM); empty: no TLS, HTTP alone.")
+    ] = ""
+    key: Annotated[
+        str, Meta(description="File of its private key (PEM); empty: in the certificate's file.")
+    ] = ""
+    client_ca: Annotated[
+        str,
+        Meta(
+            description="File of the CA (PEM) that every client's certificate must be signed by, other nodes' too, "
+            "whose client certificate is their `http.tls.cert`; empty: clients need none. What a client may do, "
+            "`cert:NAME` in `http.tokens` says, or its token."
+        ),
+    ] = ""
 
 
 class HttpConfig(Struct, frozen=True, kw_only=True):
@@ -178,7 +187,13 @@ class HttpConfig(Struct, frozen=True, kw_only=True):
     open: Annotated[
         bool, Meta(description="Allow listening beyond loopback without tokens: anyone there may register.")
     ] = False
-    tls: Annotated[TlsConfig, Meta(extra=UNBUILT, description="HTTPS; all empty: off.")] = TlsConfig()
+    tls: Annotated[
+        TlsConfig,
+        Meta(
+            extra=RELOAD,
+            description="HTTPS. A reload reads the files anew, for renewed ones; to begin or end it needs a restart.",
+        ),
+    ] = TlsConfig()
 
 
 class EtcdConfig(Struct, frozen=True, kw_only=True):

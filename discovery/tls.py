@@ -1,4 +1,4 @@
-"""What a TLS server of ours is set up with.
+"""What a TLS server of ours is set up with, and a client that calls another node.
 
 Owns turning certificate files into a context, and what can be wrong with them into one line that says what to change.
 """
@@ -55,6 +55,45 @@ def server_context(cert: str, key: str, setting: str) -> ssl.SSLContext:
             field=setting,
         ) from error
     return context
+
+
+def only_clients_of(context: ssl.SSLContext, ca: str, setting: str) -> None:
+    """Makes a server take only clients whose certificate the CA in the file has signed. Raises ConfigError."""
+    _trust(context, ca, setting)
+    context.verify_mode = ssl.CERT_REQUIRED
+
+
+class Renewable:
+    """A server's context, `context`, whose connections begin with what `newest` is by then.
+
+    Another certificate is not loaded into the first context: where its key is of another kind, that would hold both.
+    """
+
+    def __init__(self, context: ssl.SSLContext) -> None:
+        self.context = self.newest = context
+        context.sni_callback = self._begin  # called without a name too
+
+    def _begin(self, connection: ssl.SSLObject, name: str | None, context: ssl.SSLContext) -> None:
+        connection.context = self.newest
+
+
+def node_context(cert: str, key: str, ca: str, setting: str) -> ssl.SSLContext:
+    """A client that shows this node's certificate to other nodes, and trusts the system's CAs, `ca` ("": none), and
+    whoever `cert` ends with. Raises ConfigError."""
+    context = ssl.create_default_context()
+    for file in (ca, cert):
+        if file:
+            _trust(context, file, setting)
+    context.load_cert_chain(cert, key or None, password=_no_password)
+    return context
+
+
+def _trust(context: ssl.SSLContext, ca: str, setting: str) -> None:
+    try:
+        context.load_verify_locations(cafile=ca)
+    except OSError as error:  # ssl.SSLError is one
+        why = getattr(error, "reason", None) or error.strerror
+        raise ConfigError(f"{setting}: {ca} is no CA's certificate in PEM: {why}", field=setting) from error
 
 
 def _no_password() -> str:

@@ -144,6 +144,11 @@ class Node:
 def _reason(error: Exception, seconds: float) -> str:
     if isinstance(error, TimeoutError):
         return f"nothing came within {seconds:g} s"
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        why = getattr(error.certificate_error, "verify_message", "") or error.certificate_error
+        return f"its certificate is not trusted, {why}: name its CA with --ca"
+    if isinstance(error, aiohttp.ClientSSLError):
+        return str(error)
     if isinstance(error, OSError) and error.errno:  # below 0 the number is getaddrinfo's, which has said why
         return os.strerror(error.errno) if error.errno > 0 else str(error.strerror)
     return str(error) or type(error).__name__

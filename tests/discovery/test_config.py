@@ -187,18 +187,7 @@ class TestFile:
         assert complaint == "$DISCOVERY_STALE_AFTER: a: the key is written twice; keep one"
 
 
-class TestUnbuilt:
-    @pytest.mark.parametrize(
-        "sets",
-        [
-            "http.tls.cert=sesame",
-        ],
-    )
-    def test_is_refused_not_ignored(self, folder: Path, sets: str) -> None:
-        complaint = refused(sets, folder=folder)
-        key = sets.partition("=")[0]
-        assert complaint.startswith(f"--set {key}: this version does not have it yet; leave the setting out")
-
+class TestValues:
     @pytest.mark.parametrize(
         ("sets", "wanted"),
         [
@@ -207,9 +196,7 @@ class TestUnbuilt:
             ("dns.workers=-1", "a whole number from 0 to 1024"),
         ],
     )
-    def test_what_would_be_wrong_in_any_version_is_told_as_such(
-        self, folder: Path, sets: str, wanted: str
-    ) -> None:
+    def test_what_was_expected_is_told(self, folder: Path, sets: str, wanted: str) -> None:
         key, _, value = sets.partition("=")
         complaint = refused(sets, folder=folder)
         assert complaint.startswith(f"--set {key}: expected {wanted}; got ")
@@ -228,6 +215,12 @@ def test_a_wrong_secret_is_not_shown(folder: Path, entry: str) -> None:
     complaint = refused(f"http.tokens={entry}", folder=folder)
     assert complaint.startswith("--set http.tokens: ")
     assert "sesame" not in complaint
+
+
+def test_https_needs_a_certificate(folder: Path) -> None:
+    for name in ("key", "client_ca"):
+        complaint = refused(f"http.tls.{name}=a.pem", folder=folder)
+        assert complaint.startswith(f"--set http.tls.{name}: there is no TLS without a certificate")
 
 
 def test_a_token_opens_the_way_beyond_loopback(folder: Path) -> None:

@@ -11,8 +11,10 @@ import pytest
 
 from discovery.links import TELL_EVERY, Link, Links, complaint_of
 from discovery.nodes import NodeRecord
+from discovery.tls import node_context, only_clients_of, server_context
 from discovery.view import View
 from tests.support.api import NOW, running_api
+from tests.support.certificates import AUTHORITY, certificate
 from tests.support.clock import FakeClock
 
 
@@ -72,6 +74,23 @@ async def test_an_ailing_node_is_told_now_and_then_and_when_it_is_well(
             wrong._wall = lambda: right
             await wrong.probe(session)
             assert caplog.records[-1].getMessage() == "node a is well again"
+
+
+async def test_nodes_show_each_other_their_certificates(tmp_path: Path) -> None:
+    files, ca = certificate(tmp_path), str(tmp_path / "ca.pem")
+    AUTHORITY.cert_pem.write_to_path(ca)
+    server = server_context(str(files.cert), str(files.key), "http.tls")
+    only_clients_of(server, ca, "http.tls.client_ca")
+    async with running_api(tmp_path, tls=server) as api, aiohttp.ClientSession() as session:
+        there = node("a", f"https://{api.host}:{api.port}")
+        for context, reached in (
+            (node_context(str(files.cert), str(files.key), ca, "http.tls"), True),
+            (None, False),
+        ):
+            links = make_links([there], FakeClock())
+            links._tls = lambda context=context: context  # type: ignore[misc]  # a default binds it
+            await links.probe(session)
+            assert (links.link(there).error == "") is reached
 
 
 def test_what_ails_a_node_in_words() -> None:

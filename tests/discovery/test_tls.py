@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from discovery.errors import ConfigError
-from discovery.tls import server_context
+from discovery.tls import node_context, only_clients_of, server_context
 from tests.support.certificates import certificate
 
 
@@ -57,3 +57,13 @@ def test_a_key_with_a_password_is_refused_and_nobody_is_asked(tmp_path: Path) ->
     files.key.write_bytes(locked)
     with pytest.raises(ConfigError, match="without a password"):
         server_context(str(files.cert), str(files.key), "dns.tls")
+
+
+def test_a_ca_that_will_not_do_is_named(tmp_path: Path) -> None:
+    files = certificate(tmp_path)
+    context = server_context(str(files.cert), str(files.key), "http.tls")
+    for ca in (tmp_path / "absent.pem", files.key):
+        with pytest.raises(ConfigError, match=rf"^http\.tls\.client_ca: {ca} is no CA's certificate"):
+            only_clients_of(context, str(ca), "http.tls.client_ca")
+        with pytest.raises(ConfigError, match="is no CA's certificate"):
+            node_context(str(files.cert), str(files.key), str(ca), "http.tls")

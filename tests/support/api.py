@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -188,6 +189,7 @@ async def running_api(
     *,
     loaded: bool = True,
     idle_seconds: float = IDLE_SECONDS,
+    tls: ssl.SSLContext | None = None,
 ) -> AsyncIterator[Api]:
     """`loaded` False: the view is left empty, as before the first load."""
     api = Api(path, config, store_type)
@@ -217,7 +219,7 @@ async def running_api(
             await api.feed.start()
         await api.parts.tokens.loaded.wait()
         await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0)
+        site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls)
         await site.start()
         api.host, api.port = runner.addresses[0][:2]
         async with aiohttp.ClientSession() as api.session:

@@ -34,8 +34,9 @@ class RunningNode:
         self.lines = lines
         text = "\n".join(lines)
         self.dns_port = int(re.findall(r"^DNS +\S+:(\d+) ", text, re.M)[0])
-        self.http_port = int(re.findall(r"^HTTP +http://\S+:(\d+)$", text, re.M)[0])
-        self.url = f"http://127.0.0.1:{self.http_port}"
+        scheme, port = re.findall(r"^HTTP +(https?)://\S+:(\d+)$", text, re.M)[0]
+        self.http_port = int(port)
+        self.url = f"{scheme}://127.0.0.1:{self.http_port}"
 
     def ask(self, name: str, rtype: str, *, tcp: bool = False) -> dns.message.Message:
         query = dns.message.make_query(name, rtype, use_edns=0)
