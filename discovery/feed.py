@@ -212,8 +212,9 @@ class Feed:
 
     async def _load(self) -> None:
         page = await self._store.range(self._key, self._end, limit=self._page)
-        if page.revision < self._view.revision:  # an older copy was put in its place
-            await self._store.advance(self._view.revision)
+        seen = max(self._view.revision, self._saved.revision if self._saved is not None else 0)
+        if page.revision < seen:  # an older copy was put in its place
+            await self._store.advance(seen)
             page = await self._store.range(self._key, self._end, limit=self._page)
         revision, kvs, ahead = page.revision, list(page.kvs), {}
         self._history = page.history

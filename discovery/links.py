@@ -71,7 +71,8 @@ class Links:
         self._clock = clock
         self._wall = wall
         self._links: dict[NodeRecord, Link] = {}
-        self._ailing: dict[NodeRecord, float] = {}  # when it was told last
+        self._ailing: set[NodeRecord] = set()
+        self._told: dict[NodeRecord, float] = {}  # when one was told to ail, for TELL_EVERY
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -135,16 +136,18 @@ class Links:
 
     def _tell(self) -> None:
         now = self._clock()
-        for node in [node for node in self._ailing if node not in self._links]:
-            del self._ailing[node]  # its lease has ended: it is no node any more
+        for node in self._ailing - self._links.keys():
+            self._ailing.discard(node)  # its lease has ended: it is no node any more
+            log.info("node %s is gone", node.name)
+        self._told = {node: at for node, at in self._told.items() if now - at < TELL_EVERY}
         for node, link in self._links.items():
             complaint = complaint_of(link)
-            told = self._ailing.get(node)
-            if complaint and (told is None or now - told >= TELL_EVERY):
-                self._ailing[node] = now
+            if complaint and node not in self._told:
+                self._told[node] = now
+                self._ailing.add(node)
                 log.warning("node %s (%s): %s", node.name, ", ".join(node.http), complaint)
-            elif not complaint and told is not None:
-                del self._ailing[node]
+            elif not complaint and node in self._ailing:
+                self._ailing.discard(node)
                 log.info("node %s is well again", node.name)
 
 

@@ -356,7 +356,9 @@ async def run(loaded: Loaded, *, load: Callable[[], Loaded], announce: Announce)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
     loop.add_signal_handler(signal.SIGHUP, hang_up)
-    await node.start()
+    if not await _started(node, stopping):
+        log.info("stopped before it was ready")
+        return
     try:
         _announce(node, loaded, announce)
         await stopping.wait()
@@ -378,6 +380,21 @@ def _https(config: Config) -> ssl.SSLContext:
 def _client_tls(config: Config) -> ssl.SSLContext:
     files = config.http.tls
     return node_context(files.cert, files.key, files.client_ca, "http.tls")
+
+
+async def _started(node: Node, stopping: asyncio.Event) -> bool:
+    """False when it is told to stop before: a start may wait for others. Raises what the start does."""
+    starting, told = asyncio.create_task(node.start()), asyncio.create_task(stopping.wait())
+    try:
+        await asyncio.wait([starting, told], return_when=asyncio.FIRST_COMPLETED)
+        if starting.done():
+            await starting
+            return True
+        return False
+    finally:
+        told.cancel()
+        starting.cancel()
+        await asyncio.gather(starting, told, return_exceptions=True)
 
 
 def _configured(config: Config) -> Configured:

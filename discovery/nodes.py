@@ -80,8 +80,9 @@ class Nodes:
         while True:
             try:
                 if not self._lease or not await self._store.lease_keepalive(self._lease):
-                    self._lease = (await self._store.lease_grant(TTL)).id
-                    await self._store.put(self._key, msgspec.json.encode(self._me), lease=self._lease)
+                    lease = (await self._store.lease_grant(TTL)).id
+                    await self._store.put(self._key, msgspec.json.encode(self._me), lease=lease)
+                    self._lease = lease  # only now: a put that failed is tried again
                 await asyncio.sleep(TTL / 3)
             except LeaseNotFound:
                 self._lease = 0  # it ended between the grant and the put
@@ -117,8 +118,11 @@ class Nodes:
 
     def _put(self, kv: KV) -> None:
         try:
-            self._live[kv.key] = msgspec.json.decode(kv.value, type=NodeRecord)
-        except msgspec.DecodeError as error:
+            node = msgspec.json.decode(kv.value, type=NodeRecord)
+            for text in node.addresses:
+                ipaddress.ip_address(text)
+            self._live[kv.key] = node
+        except (msgspec.DecodeError, ValueError) as error:
             self._live.pop(kv.key, None)
             log.warning("%s says nothing that is known of a node: %s", kv.key.decode(errors="replace"), error)
 

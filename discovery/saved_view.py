@@ -72,6 +72,11 @@ class SavedView:
         if connection is not None:
             await asyncio.to_thread(connection.close)
 
+    @property
+    def revision(self) -> int:
+        """The view's that was saved, or is to be next; 0: none was. Known from `open` on."""
+        return self._revision
+
     async def load(self) -> Saved | None:
         """None: nothing was saved yet."""
         assert self._connection is not None
@@ -140,7 +145,10 @@ class SavedView:
                 field="store.path",
             ) from None
         try:
-            return self._prepared()
+            connection = self._prepared()
+            found = connection.execute("SELECT v FROM meta WHERE k = 'revision'").fetchone()
+            self._revision = int(found[0]) if found is not None else 0
+            return connection
         except sqlite3.OperationalError as error:
             if "locked" in str(error):
                 raise ConfigError(

@@ -24,6 +24,7 @@ from discovery.kv.sqlite_file import sync_directory
 
 DUE = 30 * DAY  # before its end a certificate is renewed, and spoken of
 AUTHORITY = "ca"
+LONGEST_NAME = 64  # characters of a common name (RFC 5280 appendix A.1, ub-common-name)
 FOREIGN = "was not issued by this CA"
 
 
@@ -206,6 +207,11 @@ def _key_file(folder: Path, name: str) -> Path:
 
 
 def _check_name(name: str) -> None:
+    if len(name) > LONGEST_NAME:
+        raise ConfigError(
+            f"node {name!r} is longer than the {LONGEST_NAME} characters that a certificate's name may have",
+            field="node",
+        )
     if name == AUTHORITY or name.endswith("-key") or not name or name.startswith(".") or "/" in name:
         raise ConfigError(
             f"node {name!r} can't have a file of that name here: choose another name", field="node"

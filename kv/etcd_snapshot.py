@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import grpc.aio
@@ -29,8 +30,8 @@ async def write_snapshot(endpoints: Endpoints, target: Path) -> None:
             response_deserializer=SNAPSHOT.answer.FromString,
         )(wire.SnapshotRequest(), metadata=endpoints.metadata(leader=False))
         async for part in call:
-            await asyncio.to_thread(_write, file, part.blob)
-        await asyncio.to_thread(os.fsync, file)
+            await _to_its_end(_write, file, part.blob)
+        await _to_its_end(os.fsync, file)
         whole = True
     except grpc.aio.AioRpcError as error:
         raise verdict_of(error, endpoint).error from None
@@ -42,6 +43,16 @@ async def write_snapshot(endpoints: Endpoints, target: Path) -> None:
         os.close(file)
         if not whole:
             os.unlink(target)
+
+
+async def _to_its_end(work: Callable[..., None], *arguments: object) -> None:
+    """In a thread, and waited for when this is cancelled too: the file is not closed under it."""
+    working = asyncio.ensure_future(asyncio.to_thread(work, *arguments))
+    try:
+        await asyncio.shield(working)
+    except asyncio.CancelledError:
+        await asyncio.wait([working])
+        raise
 
 
 def _create(target: Path) -> int:

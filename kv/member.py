@@ -17,7 +17,7 @@ from pathlib import Path
 import aiohttp
 import msgspec
 
-from discovery.errors import ConfigError, StoreError
+from discovery.errors import ConfigError, DiscoveryError, StoreError
 from discovery.kv import etcd_wire_pb2 as wire
 from discovery.kv.etcd_admin import list_members, promote_member
 from discovery.kv.etcd_endpoints import STATUS, Access, Endpoints, Refused
@@ -58,6 +58,7 @@ class EtcdMember:
         self._binary, self._version, self._probe = settings.binary, (0, 0, 0), ""
         self._told = float("-inf")
         self._is_told = False  # of the trouble
+        self._noting = asyncio.Lock()
         self._certificates = CertificateWatch(settings, ends)
         self.trouble = ""  # one sentence while the member does not serve
 
@@ -158,13 +159,10 @@ class EtcdMember:
                         continue  # removed: the watch on that says so
                     if ours.isLearner:
                         await promote_member(endpoints, ours)
-                    held = files.identity() or identity
-                    await asyncio.to_thread(
-                        files.write_identity, msgspec.structs.replace(held, learner=False)
-                    )
+                    await self._note(files, learner=False)
                     log.info("this member votes now")
                     return
-                except StoreError as error:
+                except (StoreError, OSError) as error:
                     if loop.time() - told >= TELL_EVERY:
                         told = loop.time()
                         log.warning("this member does not vote yet: %s", error)
@@ -215,22 +213,27 @@ class EtcdMember:
         if status.leader and alarms:
             return f"the member takes no writes: {', '.join(alarms)}"
         held = self._files.identity() if self._files is not None else None
-        listed = held.initial_cluster.values() if held is not None else ()
-        own, *others = await ask_peers(
-            [mine.peer, *(url for url in listed if url != mine.peer)], tls_context(mine)
-        )
+        listed = held.others if held is not None else ()
+        own, *others = await ask_peers([mine.peer, *listed], tls_context(mine))
         return f"the member does not serve: {waits_for(own, others)}"
 
     async def _watch_health(self, files: MemberFiles) -> None:
-        """Tells when the member stops and begins to serve, and notes once to which cluster the data belongs."""
+        """Tells when the member stops and begins to serve, and notes which cluster it is and who is in it."""
         while True:
-            if await self._is_healthy():
-                if self._is_told:
-                    log.info("the member serves again")
-                self.trouble, self._is_told = "", False
-                await self._note_cluster(files)
-            else:
-                self.trouble = await self._complaint()
+            try:
+                if await self._is_healthy():
+                    if self._is_told:
+                        log.info("the member serves again")
+                    self.trouble, self._is_told = "", False
+                    await self._note_cluster(files)
+                else:
+                    self.trouble = await self._complaint()
+                    self._tell()
+            except (
+                DiscoveryError,
+                OSError,
+            ) as error:  # a certificate that is just being written, a disk that is full
+                self.trouble = f"how the member is can't be found out: {error}"
                 self._tell()
             await asyncio.sleep(LOOK_EVERY)
 
@@ -241,23 +244,29 @@ class EtcdMember:
             log.warning("%s", self.trouble)
 
     async def _note_cluster(self, files: MemberFiles) -> None:
-        held = files.identity()
-        if held is None or held.cluster_id:
-            return
         (peer,) = await ask_peers([self._settings.peer], tls_context(self._settings))
         if peer.cluster_id:
-            await asyncio.to_thread(
-                files.write_identity, msgspec.structs.replace(held, cluster_id=peer.cluster_id)
-            )
+            peers = tuple(sorted(url for each in peer.members for url in each.peerURLs))
+            await self._note(files, cluster_id=peer.cluster_id, peers=peers)
+
+    async def _note(self, files: MemberFiles, **changes: object) -> None:
+        """Changes fields of the identity on disk, one caller at a time. Raises ConfigError, OSError."""
+        async with self._noting:
+            held = files.identity()
+            if held is not None and any(getattr(held, name) != value for name, value in changes.items()):
+                await asyncio.to_thread(files.write_identity, msgspec.structs.replace(held, **changes))
 
     async def _watch_removal(self, files: MemberFiles, process: EtcdProcess) -> None:
         await process.removed.wait()
         for task in self._tasks:
             if task is not asyncio.current_task() and task.get_name() != "member-certificates":
                 task.cancel()
-        await asyncio.to_thread(files.mark_removed)
         self.trouble = _removed(files)
         log.error("%s", self.trouble)
+        try:
+            await asyncio.to_thread(files.mark_removed)
+        except OSError as error:
+            log.error("that can't be noted for the next start, which etcd will refuse: %s", error)
 
 
 def _removed(files: MemberFiles) -> str:

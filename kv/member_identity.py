@@ -34,8 +34,7 @@ async def identity_of(files: MemberFiles, mine: MemberSettings) -> Identity:
     held = files.identity()
     if held is not None and files.has_data():
         check_identity(held, mine, folder)
-        others = set(held.initial_cluster.values()) - {mine.peer}
-        peers = await ask_peers(sorted(others), tls_context(mine))
+        peers = await ask_peers(held.others, tls_context(mine))
         for warning in (judge_clock(peers), judge_cluster(held, peers, folder)):
             if warning:
                 log.warning("%s", warning)

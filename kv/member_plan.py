@@ -41,7 +41,10 @@ class MemberSettings(msgspec.Struct, frozen=True):
 
 
 class Identity(msgspec.Struct, frozen=True):
-    """Whose data a data directory holds, as written when it was begun. `cluster_id` in hex, "" until it is known."""
+    """Whose data a data directory holds, as written when it was begun. `cluster_id` in hex, "" until it is known.
+
+    `peers`: the peer URLs of all members as this one saw them last, who came later too; empty until it served once.
+    """
 
     name: str
     peer: str
@@ -50,6 +53,12 @@ class Identity(msgspec.Struct, frozen=True):
     state: str
     cluster_id: str = ""
     learner: bool = False
+    peers: tuple[str, ...] = ()
+
+    @property
+    def others(self) -> Sequence[str]:
+        """The peer URLs of the other members, as far as is known."""
+        return sorted({*(self.peers or self.initial_cluster.values())} - {self.peer})
 
 
 class Judgement(NamedTuple):

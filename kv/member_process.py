@@ -40,6 +40,7 @@ _COMMON = ("level", "ts", "caller", "msg", "logger", "stacktrace")
 class Line(NamedTuple):
     level: int
     text: str
+    is_plain: bool = False
 
 
 def read_line(raw: bytes) -> Line:
@@ -47,7 +48,7 @@ def read_line(raw: bytes) -> Line:
     try:
         fields = msgspec.json.decode(raw, type=dict[str, object])
     except (msgspec.DecodeError, UnicodeDecodeError):
-        return Line(logging.INFO, raw.decode(errors="replace").strip())
+        return Line(logging.INFO, raw.decode(errors="replace").strip(), is_plain=True)
     level = _LEVELS.get(str(fields.get("level")), logging.ERROR)
     rest = " ".join(f"{name}={value}" for name, value in fields.items() if name not in _COMMON)
     return Line(level, f"{fields.get('msg', '')} {rest}".strip())
@@ -125,6 +126,7 @@ class EtcdProcess:
         self._child: _Child | None = None
         self._keeping: asyncio.Task[None] | None = None
         self._last: deque[str] = deque(maxlen=KEPT_LINES)
+        self._plain = ""  # the first line that is no entry of a log: what it thinks of its flags
         self.removed = asyncio.Event()  # the cluster has put this member out
         self.ended = asyncio.Event()  # it ended at least once by itself
         self.restarts = 0
@@ -137,7 +139,7 @@ class EtcdProcess:
     @property
     def last_words(self) -> str:
         """What it complained about last."""
-        return self._last[-1] if self._last else "it said nothing"
+        return self._last[-1] if self._last else self._plain or "it said nothing"
 
     async def start(self) -> None:
         """Raises ConfigError when it can't be started."""
@@ -229,5 +231,7 @@ class EtcdProcess:
             log.log(line.level, "%s", line.text)
             if line.level > logging.INFO:
                 self._last.append(line.text)
+            elif line.is_plain and not self._plain:
+                self._plain = line.text
             if REMOVED in line.text:
                 self.removed.set()

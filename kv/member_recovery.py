@@ -143,7 +143,7 @@ class _Recovery:
     async def check_others(self) -> None:
         """Raises Conflict when a member of the old cluster runs: what it goes on with would be lost, or split."""
         held = self.files.identity()
-        urls = {*self._settings.initial_cluster.values(), *(held.initial_cluster.values() if held else ())}
+        urls = {*self._settings.initial_cluster.values(), *(held.others if held else ())}
         for peer in await ask_peers(sorted(urls - {self._settings.peer}), tls_context(self._settings)):
             if not peer.error:
                 raise Conflict(
@@ -151,12 +151,18 @@ class _Recovery:
                     "and set store.member.join; without one, stop its node first"
                 )
 
+    def _set_aside(self) -> str:
+        """Where one that was cut off between two renames has left the data, for a sentence."""
+        found = sorted(self.files.folder.glob("data-*"))
+        return f" ({found[-1].name} there does: name it data to go on with that)" if found else ""
+
     async def from_own(self) -> Recovered:
         files = self.files
         held = files.identity()
         if held is None or not files.has_data():
             raise InvalidRequest(
-                f"{files.folder} holds no member's data: name a snapshot with --from, or go to a machine that has some"
+                f"{files.folder} holds no member's data{self._set_aside()}: name a snapshot with --from, or go to a "
+                "machine that has some"
             )
         if files.is_removed():
             raise Conflict(

@@ -224,6 +224,23 @@ async def test_a_node_that_starts_over_a_restored_store_goes_on_above_its_last_v
         assert not node.view.stale
 
 
+async def test_a_node_that_starts_after_the_store_was_restored_goes_on_above_its_last_view(
+    cluster: EtcdCluster, tmp_path: Path
+) -> None:
+    put(cluster, "kept")
+    cluster.ctl("snapshot", "save", str(tmp_path / "copy"))
+    for number in range(20):
+        put(cluster, f"lost{number}")
+    async with following(cluster, tmp_path / "saved") as node:
+        held, serial = node.view.revision, node.serial
+    await asyncio.to_thread(cluster.restore, tmp_path / "copy", tmp_path / "restored")
+    for _ in range(2):
+        async with following(cluster, tmp_path / "saved") as node:
+            assert node.hosts == {"kept": "10.0.0.1"}
+            assert node.view.revision > held
+            assert node.serial > serial
+
+
 # ---------------------------------------------------------------- breaks
 
 

@@ -67,7 +67,7 @@ async def test_an_ailing_node_is_told_now_and_then_and_when_it_is_well(
             caplog.clear()
             nodes[0] = node("a", f"http://{api.host}:{api.port}")  # started anew: another node
             await links.probe(session)
-            assert not caplog.records
+            assert caplog.messages == ["node a is gone"]
             wrong, right = make_links(nodes, clock, ahead=-9.0), NOW
             await wrong.probe(session)
             assert "9.0 s behind ours" in caplog.records[-1].getMessage()
@@ -91,6 +91,20 @@ async def test_nodes_show_each_other_their_certificates(tmp_path: Path) -> None:
             links._tls = lambda context=context: context  # type: ignore[misc]  # a default binds it
             await links.probe(session)
             assert (links.link(there).error == "") is reached
+
+
+async def test_a_node_that_ails_now_and_then_is_told_no_more_often(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock = FakeClock()
+    async with running_api(tmp_path) as api, aiohttp.ClientSession() as session:
+        links = make_links([node("a", f"http://{api.host}:{api.port}")], clock)
+        with caplog.at_level(logging.WARNING, "discovery.links"):
+            for turn in range(10):  # in 40 s
+                links._wall = lambda turn=turn: NOW + 9.0 * (turn % 2)  # type: ignore[misc]  # a default binds it
+                await links.probe(session)
+                clock.advance(TELL_EVERY / 7.5)
+        assert len(caplog.records) == 2
 
 
 def test_what_ails_a_node_in_words() -> None:

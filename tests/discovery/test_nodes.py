@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from discovery.kv.contract import Unavailable
 from discovery.kv.embedded import EmbeddedStore
 from discovery.nodes import PREFIX, TTL, NodeRecord, Nodes
 from discovery.view import View
@@ -56,6 +57,32 @@ async def test_nodes_know_each_other_until_one_stops(tmp_path: Path) -> None:
         assert not first.others()
         await first.close()
         assert not (await store.range(PREFIX, b"\xff")).kvs
+
+
+class Failing(EmbeddedStore):
+    """The first put is not taken, as while a leader is elected."""
+
+    refuses = True
+
+    async def put(self, key: bytes, value: bytes, *, lease: int = 0) -> int:
+        if self.refuses:
+            self.refuses = False
+            raise Unavailable("no leader")
+        return await super().put(key, value, lease=lease)
+
+
+async def test_a_node_whose_key_was_not_taken_tries_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("discovery.nodes.RETRY", 0.0)
+    store = Failing(tmp_path)
+    await store.start()
+    view = make_view()
+    nodes = Nodes(store, view, record("a", "192.0.2.1"))
+    nodes.start()
+    await until(lambda: [name for name, _ in view.nodes] == [b"a"])
+    await nodes.close()
+    await store.close()
 
 
 async def test_a_node_that_says_nothing_is_gone_and_one_that_was_taken_for_gone_is_back(

@@ -15,7 +15,9 @@ import dns.rcode
 import dns.rdatatype
 import pytest
 
-from tests.support.node import ROOT, run_discovery, running_node, wait_for
+from discovery.kv.moved import MOVING
+from discovery.kv.sqlite_file import DirectoryLock
+from tests.support.node import DISCOVERY, ROOT, environment, run_discovery, running_node, wait_for
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
@@ -215,6 +217,39 @@ def test_the_installed_command_and_the_module_are_one() -> None:
     command = Path(sys.executable).with_name("discovery")
     installed = subprocess.run([command, "--version"], cwd=ROOT, capture_output=True, text=True, check=True)
     assert installed.stdout == run_discovery("--version").stdout
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_node_that_still_waits_for_others_stops_when_told(tmp_path: Path, number: signal.Signals) -> None:
+    """As while `discovery cluster init` is at work, for as long as its operator likes."""
+    store = tmp_path / "store"
+    with running_node(store) as node:
+        assert node.call("PUT", INSTANCE, {"host": "10.0.0.1"})[0] == 201
+    moving = DirectoryLock(store / MOVING)
+    sets = [
+        f"store.path={store}",
+        "store.engine=managed-etcd",
+        "dns.listen=['127.0.0.1:0']",
+        "http.listen=['127.0.0.1:0']",
+    ]
+    log = tmp_path / "waiting.log"
+    with log.open("w") as errors:
+        process = subprocess.Popen(
+            [*DISCOVERY, "serve", *(word for each in sets for word in ("--set", each))],
+            cwd=ROOT,
+            stdout=errors,
+            stderr=errors,
+            env=environment(),
+        )
+    try:
+        wait_for(lambda: "waiting for `discovery cluster init`" in log.read_text(), 60, "it waits")
+        process.send_signal(number)
+        assert process.wait(60) == 0
+    finally:
+        process.kill()
+        process.wait()
+        moving.release()
+    assert "Traceback" not in log.read_text()
 
 
 def test_a_node_that_is_told_to_stop_answers_on_for_its_stop_delay(tmp_path: Path) -> None:

@@ -132,6 +132,8 @@ def test_what_can_t_be_made_is_one_line(tmp_path: Path) -> None:
     for name in ("ca", "a/b", ".x", "", "n-key"):
         with pytest.raises(ConfigError, match="choose another name"):
             renew(tmp_path / "certs", {name: ["10.0.0.1"]}, NOW)
+    with pytest.raises(ConfigError, match="is longer than the 64 characters"):
+        renew(tmp_path / "certs", {"n" * 65: ["10.0.0.1"]}, NOW)
     with pytest.raises(ConfigError, match=r"node n1: expected an address or a host name; got 'a\.\.b'"):
         renew(tmp_path / "certs", {"n1": ["a..b"]}, NOW)
     assert not (tmp_path / "certs").exists()

@@ -59,14 +59,23 @@ async def until(condition: Callable[[], bool]) -> None:
         (b'{"level":"error","msg":"no room","stacktrace":"x"}', Line(logging.ERROR, "no room")),
         (b'{"level":"fatal","msg":"gone","error":"panic"}', Line(logging.ERROR, "gone error=panic")),
         (b'{"msg":7}', Line(logging.ERROR, "7")),
-        (b"panic: tocommit(8) is out of range\n", Line(logging.INFO, "panic: tocommit(8) is out of range")),
-        (b"[1,2]\n", Line(logging.INFO, "[1,2]")),
-        (b"\xff\xfe\n", Line(logging.INFO, "\ufffd\ufffd")),
-        (b"\n", Line(logging.INFO, "")),
+        (
+            b"panic: tocommit(8) is out of range\n",
+            Line(logging.INFO, "panic: tocommit(8) is out of range", is_plain=True),
+        ),
+        (b"[1,2]\n", Line(logging.INFO, "[1,2]", is_plain=True)),
+        (b"\xff\xfe\n", Line(logging.INFO, "\ufffd\ufffd", is_plain=True)),
+        (b"\n", Line(logging.INFO, "", is_plain=True)),
     ],
 )
 def test_lines_of_its_log_are_json_or_as_its_libraries_print_them(raw: bytes, line: Line) -> None:
     assert read_line(raw) == line
+
+
+async def test_what_it_thinks_of_its_flags_is_its_last_word() -> None:
+    async with running("echo 'error verifying flags' >&2; echo 'usage' >&2; exit 2") as process:
+        await until(process.ended.is_set)
+        assert process.last_words == "error verifying flags"
 
 
 async def test_its_lines_are_in_our_log_at_our_levels(caplog: pytest.LogCaptureFixture) -> None:

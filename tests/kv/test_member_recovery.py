@@ -17,10 +17,11 @@ from discovery.errors import ConfigError, Conflict
 from discovery.kv.contract import Corrupt, InvalidRequest
 from discovery.kv.etcd import EtcdStore
 from discovery.kv.member import EtcdMember
-from discovery.kv.member_files import MemberFiles
-from discovery.kv.member_plan import MemberSettings
+from discovery.kv.member_files import FOLDER, IDENTITY, MemberFiles
+from discovery.kv.member_plan import Identity, MemberSettings
 from discovery.kv.member_recovery import check_snapshot, find_restorer, recover_member, restore_member
 from discovery.kv.snapshot import BUMP
+from tests.support.api import until
 from tests.support.etcd import EtcdCluster, etcd_cluster, free_ports
 from tests.support.etcd_store import eventually, opened
 
@@ -174,6 +175,33 @@ async def test_a_survivor_of_three_goes_on_with_all_it_had(tmp_path: Path) -> No
         async with member_store(tmp_path / "n2.new", joining) as other:
             await eventually(lambda: other.put(b"/from-n2", b""))
             assert len(await store.members()) == 2
+
+
+@pytest.mark.cluster
+@pytest.mark.slow
+async def test_the_first_of_a_cluster_that_grew_is_not_recovered_beside_those_who_came_later(
+    tmp_path: Path,
+) -> None:
+    mine, theirs = settings("n1"), settings("n2")
+    first = EtcdMember(tmp_path / "n1", mine)
+    await first.start()
+    later = EtcdMember(tmp_path / "n2", msgspec.structs.replace(theirs, join=mine.client))
+    try:
+        await later.start()
+        await until(lambda: is_known(tmp_path / "n1", theirs.peer), 60)
+        await first.close()
+        with pytest.raises(Conflict, match=rf"the member at {theirs.peer} runs: with a quorum"):
+            await recover_member(tmp_path / "n1", mine, None, quiet)
+    finally:
+        await first.close()
+        await later.close()
+    await recover_member(tmp_path / "n1", mine, None, quiet)
+    assert not is_known(tmp_path / "n1", theirs.peer)  # nobody is asked for it any more
+
+
+def is_known(directory: Path, peer: str) -> bool:
+    held = msgspec.json.decode((directory / FOLDER / IDENTITY).read_bytes(), type=Identity)
+    return peer in held.others
 
 
 @pytest.mark.cluster
