@@ -22,7 +22,7 @@ from pathlib import Path
 
 import aiohttp
 
-from tests.cluster.history import History, Span, Violation, judged_dead, violations, was_up
+from tests.cluster.history import History, Span, Violation, excused, judged_dead, violations, was_up
 from tests.cluster.load import TTLS, Clients, ask_for_ever, clock
 from tests.cluster.managed_site import ManagedSite
 from tests.cluster.observers import PREFIX, Leadership, StoreWatch, instance_of, note_stalls
@@ -210,7 +210,10 @@ class Run:
                 f"{count:,} x {status}" for status, count in sorted(counts.items(), key=str)
             )
         removed = sum(event.deleted for event in history.seen)
-        yield f"events of the store: {len(history.seen):,}, of them removals {removed:,}"
+        yield (
+            f"events of the store: {len(history.seen):,}, of them removals {removed:,}, "
+            f"too early by a deposed leader {excused(history)}"
+        )
         instances = len({each.instance for each in history.requests})
         yield f"instances: {instances:,}, judged as dead {judged_dead(history):,}"
         yield f"leaders: {self.leadership.changes}, stalls of this machine over 0.25 s: {len(history.stood)}"

@@ -187,6 +187,21 @@ def judged_dead(history: History) -> int:
     return sum(gone_by(history, effect, ttl) is not None for effect, ttl in lasts.values())
 
 
+def excused(history: History) -> int:
+    """How many removals would be violations of rule 2 if a deposed leader could not have made them."""
+    by_instance: dict[str, list[Request]] = {}
+    for request in history.requests:
+        by_instance.setdefault(request.instance, []).append(request)
+    count = 0
+    for event in history.seen:
+        requests = by_instance.get(event.instance, [])
+        ended = min((each.sent for each in requests if each.verb == "deregister"), default=float("inf"))
+        if event.deleted and event.at < ended and _is_doubtful(history, event, requests):
+            lived_by = [each for each in requests if 0 < each.revision < event.revision]
+            count += event.at < promised_until(history, lived_by)
+    return count
+
+
 def was_up(history: History, node: str, since: float, until: float) -> bool:
     """All the time between."""
     return any(each.since <= since and until <= each.until for each in history.up[node])

@@ -20,6 +20,7 @@ from tests.cluster.history import (
     Request,
     Seen,
     Span,
+    excused,
     gone_by,
     judged_dead,
     last_effect,
@@ -196,8 +197,10 @@ def test_what_a_deposed_leader_may_have_revoked_is_no_violation() -> None:
     removed_at(20.5)(history)
     beaten_again(22, 404)(history)
     assert rules(history) == {"alive, but expired", "alive, but gone"}
+    assert excused(history) == 0
     history.resumed = [20.5 - REVOKING]
     assert rules(history) == set()
+    assert excused(history) == 1
     history.resumed = [20.5 - REVOKING - ELECTION - 0.1]
     assert rules(history) == {"alive, but expired", "alive, but gone"}
     history.led = [Span(0.0, 12.0), Span(19.6)]
