@@ -19,6 +19,7 @@ from typing import ClassVar
 # ├── Forbidden             the token does not allow it
 # ├── NotFound              no such service, instance or lease
 # ├── Conflict              the present state does not allow it
+# ├── Misdirected           called by a name that is not this node's
 # ├── PreconditionFailed    If-Match or If-None-Match did not hold
 # ├── TooLarge              body over the limit
 # ├── UnsupportedEncoding   a body that is compressed
@@ -65,6 +66,10 @@ class NotFound(DiscoveryError):
 
 class Conflict(DiscoveryError):
     code, status, exit_code = "conflict", 409, 1
+
+
+class Misdirected(DiscoveryError):
+    code, status, exit_code = "misdirected", 421, 1
 
 
 class PreconditionFailed(DiscoveryError):

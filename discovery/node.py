@@ -29,6 +29,7 @@ from aiohttp import web
 from discovery import __version__, activation, logs, names, sockets
 from discovery.api.app import make_app, make_runner
 from discovery.api.parts import ApiParts, rfc3339
+from discovery.audit import AuditLog
 from discovery.config import Loaded
 from discovery.config_rules import member_settings
 from discovery.cookie_secrets import CookieSecrets
@@ -129,7 +130,9 @@ class Node:
             limits=config.leases,
         )
         self.tokens = Tokens(self.store, _configured(config))
+        self.audit = AuditLog()
         self.parts = ApiParts(
+            audit=self.audit,
             config=config,
             registry=self.registry,
             view=self.view,
@@ -176,6 +179,8 @@ class Node:
         context = self._tls_context(self._config) if bound.tls else None
         if self._config.http.tls.cert:
             self._https, self._client_tls = Renewable(_https(self._config)), _client_tls(self._config)
+        self.audit.open(self._config.http.audit)
+        self._stack.callback(self.audit.close)
         await self.store.start()
         self._stack.push_async_callback(self.store.close)
         self.tokens.start()
@@ -320,6 +325,7 @@ class Node:
         renewed = None
         if self._https is not None and loaded.config.http.tls.cert:
             renewed = _https(loaded.config), _client_tls(loaded.config)
+        self.audit.open(loaded.config.http.audit)
         if self.tls and loaded.config.dns.tls.cert:
             self._renew(loaded.config)
         if self._https is not None and renewed is not None:

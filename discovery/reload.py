@@ -37,5 +37,7 @@ def taken_over(old: Config, new: Config) -> Config:
     told = new.dns
     dns = msgspec.structs.replace(old.dns, tls=told.tls, allow=told.allow, deny=told.deny, rrl=told.rrl)
     tls = new.http.tls if new.http.tls.cert and old.http.tls.cert else old.http.tls
-    http = msgspec.structs.replace(old.http, tokens=new.http.tokens or old.http.tokens, tls=tls)
+    http = msgspec.structs.replace(
+        old.http, tokens=new.http.tokens or old.http.tokens, tls=tls, audit=new.http.audit
+    )
     return msgspec.structs.replace(old, log=new.log, dns=dns, http=http)

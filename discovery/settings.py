@@ -187,6 +187,14 @@ class HttpConfig(Struct, frozen=True, kw_only=True):
     open: Annotated[
         bool, Meta(description="Allow listening beyond loopback without tokens: anyone there may register.")
     ] = False
+    audit: Annotated[
+        str,
+        Meta(
+            extra=RELOAD,
+            description="File for the audit log: a JSON object a line for every write and every refusal, with who, "
+            "what, from where and the result; reopened on SIGHUP. `log`: in the node's log; empty: off.",
+        ),
+    ] = ""
     tls: Annotated[
         TlsConfig,
         Meta(

@@ -18,6 +18,7 @@ from aiohttp import web
 
 from discovery import names
 from discovery.api import fields, v2errors, v2request
+from discovery.api.browsers import check_browser
 from discovery.api.parts import PARTS, ApiParts
 from discovery.api.problems import Handler
 from discovery.api.roles import ROLES
@@ -46,6 +47,7 @@ async def access(request: web.Request, handler: Handler) -> web.StreamResponse:
     method = "GET" if request.method == "HEAD" else request.method
     parts = request.app[PARTS]
     try:
+        check_browser(request, parts)
         await _check(request, parts, ROLES.get((method, resource.canonical)))
     except DiscoveryError as error:
         if not resource.canonical.startswith(V2):

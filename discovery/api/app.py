@@ -24,6 +24,8 @@ from discovery.api import (
     watch,
 )
 from discovery.api.access import access
+from discovery.api.auditing import audit
+from discovery.api.browsers import add_headers
 from discovery.api.changes import CHANGES, Changes
 from discovery.api.connection import MAX_HEADER, MAX_LINE, Runner
 from discovery.api.parts import PARTS, ApiParts
@@ -37,8 +39,11 @@ SHUTDOWN_SECONDS = 1.0  # for requests at work when the node stops, which it doe
 
 def make_app(parts: ApiParts) -> web.Application:
     """Everything of the API that this version has."""
-    app = web.Application(middlewares=[count, problems, access, _ready], client_max_size=bodies.MAX_BODY)
+    app = web.Application(
+        middlewares=[count, audit, problems, access, _ready], client_max_size=bodies.MAX_BODY
+    )
     app[PARTS] = parts
+    app.on_response_prepare.append(add_headers)
     changes = app[CHANGES] = Changes(parts)
     changes.start()
     app.on_shutdown.append(_end_streams)  # before the connections are waited for

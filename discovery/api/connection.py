@@ -15,6 +15,7 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 from aiohttp.web_protocol import RequestHandler
 
+from discovery.api.browsers import HEADERS, SERVER
 from discovery.api.problems import Problem, answer, internal
 
 log = logging.getLogger(__name__)
@@ -68,6 +69,7 @@ class Connection(RequestHandler):
         if request.writer.output_size:
             raise ConnectionError("an answer was begun, so another can't be given")
         response = answer(problem)
+        response.headers.update(HEADERS, Server=SERVER)
         response.force_close()
         return response
 

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from aiohttp import web
 
 from discovery import names
+from discovery.audit import AuditLog
 from discovery.dns.synthesis import Settings
 from discovery.errors import NotReady
 from discovery.feed import Feed
@@ -57,6 +58,7 @@ class ApiParts:
     certificates: Callable[[], Mapping[str, float]] = dict
     now: Callable[[], float] = time.time
     stopping: bool = False
+    audit: AuditLog = field(default_factory=AuditLog)
     known_leases: set[tuple[str, int]] = field(default_factory=set)
     zones: dict[Path, ZoneConfig] = field(init=False)
 

@@ -15,7 +15,15 @@ from aiohttp import web
 
 from discovery.api.parts import ApiParts
 from discovery.api.problems import CHALLENGE, RETRY_AFTER
-from discovery.errors import Conflict, DiscoveryError, Forbidden, NotFound, TooLarge, Unauthorized
+from discovery.errors import (
+    Conflict,
+    DiscoveryError,
+    Forbidden,
+    Misdirected,
+    NotFound,
+    TooLarge,
+    Unauthorized,
+)
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +84,7 @@ def etcd_error(error: DiscoveryError, request: web.Request) -> EtcdError:
         return EtcdError(KEY_NOT_FOUND, error.detail)
     if isinstance(error, Conflict):
         return EtcdError(COMPARE_FAILED, error.detail)
-    if isinstance(error, TooLarge):
+    if isinstance(error, TooLarge | Misdirected):
         return EtcdError(INVALID_FIELD, error.detail, status=error.status)
     if error.status < 500:
         return EtcdError(INVALID_FIELD, error.detail, status=400)

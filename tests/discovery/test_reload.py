@@ -34,7 +34,9 @@ def test_what_runs_after_a_reload_needs_a_restart_for_the_rest() -> None:
         log=LogConfig(level="debug", format="json", queries=True),
         zones=(ZoneConfig(name="a.test."),),
         dns=DnsConfig(allow=("private",), deny=("loopback",), rrl=RrlConfig(answers=5), max_matched=5),
-        http=HttpConfig(tokens=("operate another",), tls=TlsConfig(cert="b", key="c", client_ca="d")),
+        http=HttpConfig(
+            audit="a", tokens=("operate another",), tls=TlsConfig(cert="b", key="c", client_ca="d")
+        ),
     )
     running = taken_over(old, new)
     assert (running.log, running.zones, running.stale_after) == (new.log, old.zones, 9)

@@ -42,6 +42,7 @@ def test_marks_are_inherited_from_the_section() -> None:
         "dns.tls.cert",
         "dns.tls.key",
         "http.tokens",
+        "http.audit",
         "http.tls.cert",
         "http.tls.key",
         "http.tls.client_ca",
