@@ -55,6 +55,6 @@ def _drawn(left: list[Endpoint], draw: Callable[[int], int]) -> int:
     running = 0
     for at, endpoint in enumerate(left):
         running += endpoint.weight
-        if endpoint.weight and running >= mark:
+        if running >= mark:
             return at
     raise AssertionError  # the last running sum is the total

@@ -82,6 +82,30 @@ async def test_a_no_is_told_to_whoever_waits_and_tried_again(monkeypatch: pytest
             assert ("web", "i1") in node.instances
 
 
+async def test_what_was_refused_is_not_deregistered() -> None:
+    with HttpNode() as node:
+        node.refusals.append(("PUT", problem(403, "the token may not register web")))
+        async with Client(node.url) as client, Registration("web", "i1", client=client) as kept:
+            assert (await kept.refused()).answered == 403
+        assert node.count("DELETE") == 0
+
+
+async def test_what_is_gone_is_not_registered_until_a_node_has_it_again() -> None:
+    with HttpNode(heartbeat_every=0.02) as node:
+        async with Client(node.url) as client, Registration("web", "i1", client=client) as kept:
+            await kept.registered(LONG)
+            refusal = problem(503, "no quorum")
+            refusal.headers["Retry-After"] = "60"
+            node.refusals.append(("PUT", refusal))
+            node.forget("web", "i1")
+            await until(lambda: kept.error is not None, LONG)
+            registering = asyncio.create_task(kept.registered(LONG))
+            await asyncio.sleep(0)
+            assert not registering.done()
+            await registering
+            assert ("web", "i1") in node.instances
+
+
 async def test_it_stands_back_while_it_is_not_healthy() -> None:
     with HttpNode(heartbeat_every=0.02) as node:
         well = False
