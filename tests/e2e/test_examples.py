@@ -87,8 +87,6 @@ def test_the_script_says_when_nobody_is_there(node: RunningNode) -> None:
 
 
 def test_the_watcher_tells_each_change(node: RunningNode, tmp_path: Path) -> None:
-    if node.call("GET", "/v1/watch?service=hello.prod&since=1")[0] == 404:
-        pytest.skip("no watch yet")
     log = tmp_path / "log"
     with program(example("watcher.py", "hello.prod"), log, settings(node)):
         node.call("PUT", "/v1/services/hello.prod/i1", {"host": "10.0.0.1", "port": 80})

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import dns.message
-import dns.rcode
 import pytest
 
 from discovery.client import Client, Endpoint, Unavailable
@@ -89,7 +88,8 @@ async def test_only_an_answer_to_the_question_counts(forged: str) -> None:
             packet, asker = server.recvfrom(512)
             query = dns.message.from_wire(packet)
             good = dns.message.make_response(query)
-            good.set_rcode(dns.rcode.NXDOMAIN)
+            text = "id 0\nopcode QUERY\nflags QR\n;ANSWER\nweb.d.test. 5 IN SRV 0 0 80 a.test.\n"
+            good.answer = dns.message.from_text(text).answer
             bad = dns.message.make_response(dns.message.make_query("other.test.", "SRV", id=query.id))
             wrong = {"id": packet[:1] + bytes([packet[1] ^ 1]), "question": b"", "query": packet}[forged]
             sent = bad.to_wire() if forged == "question" else wrong + good.to_wire()[len(wrong) :]
@@ -98,7 +98,7 @@ async def test_only_an_answer_to_the_question_counts(forged: str) -> None:
 
         thread = threading.Thread(target=answer)
         thread.start()
-        assert await srv("web.d.test.", [(HOST, server.getsockname()[1])]) == []
+        assert await srv("web.d.test.", [(HOST, server.getsockname()[1])]) == [Endpoint("a.test.", 80)]
         thread.join()
 
 
