@@ -250,7 +250,11 @@ def _invalid(complaint: str, body: bytes, body_type: type[object]) -> InvalidFie
 
 def _key_at_fault(name: str, body: bytes, body_type: type[object]) -> str:
     """Which key of the mapping `name` is refused: msgspec does not tell."""
-    for key, content in msgspec.json.decode(body)[name].items():
+    try:
+        contents = msgspec.json.decode(body)[name].items()
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return "..."  # what stands behind the fault is no JSON either, or nested without end
+    for key, content in contents:
         try:
             msgspec.convert({name: {key: content}}, body_type)
         except msgspec.ValidationError as error:
