@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 # Debian packages that pip does not have, and a program of each: what the tests drive, and what `bench` adds.
 TEST_PACKAGES := gcc:cc libc6-dev:cc dnsutils:dig knot-dnsutils:kdig dnsperf:dnsperf strace:strace etcd-server:etcd etcd-client:etcdctl iproute2:ip faketime:faketime
-BENCH_PACKAGES := nsd:nsd knot:knotd dnsmasq-base:dnsmasq gcc:cc libc6-dev:cc etcd-server:etcd
+BENCH_PACKAGES := nsd:nsd knot:knotd dnsmasq-base:dnsmasq gcc:cc libc6-dev:cc etcd-server:etcd wrk:wrk
 
 # Installs the packages whose program is missing; without the right to, says which and stops.
 define install
@@ -18,7 +18,7 @@ elif [ -n "$$missing" ]; then \
 fi
 endef
 
-.PHONY: proto run test check chaos bench bench-dns bench-cluster fuzz format clean
+.PHONY: proto run test check chaos bench bench-dns bench-http bench-cluster fuzz format clean
 
 run: $(VENV)/.installed          ## start a node with the embedded store, and say what to try next
 	@$(BIN)/discovery serve
@@ -41,6 +41,10 @@ bench-dns: $(VENV)/.installed-dev    ## queries per CPU second beside NSD's and 
 
 bench: bench-dns                 ## that, and durable writes per second beside etcd's
 	$(BIN)/python -m tests.bench.bench_store
+
+bench-http: $(VENV)/.installed-dev   ## the HTTP API, beside etcd's own v2 PUT (ROWS="register keep" for some of it)
+	@$(call install,$(BENCH_PACKAGES))
+	$(BIN)/python -m tests.bench.bench_http $(ROWS)
 
 bench-cluster: $(VENV)/.installed-dev    ## nodes over etcd: from a registration to DNS, and 20,000 leases (LEASE_SECONDS=300)
 	@$(call install,$(TEST_PACKAGES))
