@@ -27,6 +27,7 @@ from discovery.cli.serve import serve
 from discovery.cli.services import deregister, list_, register
 from discovery.cli.store import store
 from discovery.cli.token import token
+from discovery.cli.watch import watch
 from discovery.errors import DiscoveryError
 
 UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EPIPE}
@@ -55,6 +56,7 @@ for _command in (
     drain,
     undrain,
     list_,
+    watch,
     lookup,
     explain,
     zone,

@@ -220,9 +220,10 @@ class Client:
         return zone if service == "@" else f"{service}.{zone}"
 
     async def watch(
-        self, service: str, *, subtree: bool = False, since: int | None = None
+        self, service: str | None, *, subtree: bool = False, since: int | None = None
     ) -> AsyncGenerator[Event]:
         """All changes of a service, in order, each once, for as long as it is read; `subtree`: and of those below it.
+        None: of all services.
 
         Without `since` it begins with a `put` for each instance that is there, then `synced`. It goes on by itself
         after every break, with another node too. Where the nodes no longer know the time between, what is there is
@@ -232,7 +233,9 @@ class Client:
         """
         watched = Watched(since)
         while True:
-            query = {"service": service} | ({"subtree": "true"} if subtree else {})
+            query = ({} if service is None else {"service": service}) | (
+                {"subtree": "true"} if subtree else {}
+            )
             if watched.since is not None:
                 query["since"] = str(watched.since)
             watched.connected()
@@ -250,7 +253,7 @@ class Client:
                 watched.forget()
             except (Unavailable, Broken, TimeoutError, aiohttp.ClientError, OSError) as error:
                 wait = error.retry_after if isinstance(error, Unavailable) else None
-                log.debug("the watch of %s goes on after a break: %s", service, error)
+                log.debug("the watch of %s goes on after a break: %s", service or "everything", error)
                 await asyncio.sleep(random.uniform(0.5, 1) * (wait or PAUSE))  # noqa: S311  # not all at once
 
 
