@@ -197,23 +197,24 @@ class Draining:
         """Nothing when one of them has changed since it was read; then none has moved."""
         at = self._wall()
         puts = [Put(drained.drained_key(kv.key), drained.write(at, kv.value), kv.lease) for kv in held]
-        try:
-            done = await self._store.txn(
-                [unchanged(kv.key, kv) for kv in held], [*(Delete(kv.key) for kv in held), *puts]
-            )
-        except LeaseNotFound:
-            return []
-        if not done.succeeded:
-            return []
-        found = []
-        for put in puts:
-            kv = KV(put.key, put.value, done.revision, done.revision, 1, put.lease)
-            self.instances.put(kv)
-            there = drained.read(kv, self._prefix)
-            assert there is not None
-            found.append(there)
-        await self._feed.wait(done.revision, WAIT_FOR_VIEW)
-        return found
+        with self._raw.recent.removing((kv.key for kv in held), "drained"):
+            try:
+                done = await self._store.txn(
+                    [unchanged(kv.key, kv) for kv in held], [*(Delete(kv.key) for kv in held), *puts]
+                )
+            except LeaseNotFound:
+                return []
+            if not done.succeeded:
+                return []
+            found = []
+            for put in puts:
+                kv = KV(put.key, put.value, done.revision, done.revision, 1, put.lease)
+                self.instances.put(kv)
+                there = drained.read(kv, self._prefix)
+                assert there is not None
+                found.append(there)
+            await self._feed.wait(done.revision, WAIT_FOR_VIEW)
+            return found
 
     def _path(self, key: bytes) -> Path | None:
         return names.path_of(key, self._prefix)

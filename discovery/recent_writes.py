@@ -8,7 +8,6 @@ waits for the writes that are on their way.
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
@@ -36,7 +35,7 @@ class RecentWrites:
     def __init__(self) -> None:
         self._writes: dict[int, Written] = {}
         self._running: set[asyncio.Future[None]] = set()
-        self._removing: Counter[bytes] = Counter()
+        self._removing: dict[bytes, str] = {}
 
     @contextmanager
     def running(self) -> Iterator[None]:
@@ -50,21 +49,19 @@ class RecentWrites:
             end.set_result(None)
 
     @contextmanager
-    def removing(self, keys: Iterable[bytes]) -> Iterator[None]:
+    def removing(self, keys: Iterable[bytes], reason: str = "deregistered") -> Iterator[None]:
         """Around the removal of `keys`, up to `note` or until the view has seen it."""
         keys = tuple(keys)
-        self._removing.update(keys)
+        self._removing.update(dict.fromkeys(keys, reason))
         try:
             yield
         finally:
-            self._removing.subtract(keys)
             for key in keys:
-                if not self._removing[key]:
-                    del self._removing[key]
+                self._removing.pop(key, None)
 
-    def is_ours(self, key: bytes, revision: int) -> bool:
-        """Whether a removal of the key, which a watch tells just now, is a write of this node."""
-        return key in self._removing or revision in self._writes
+    def reason(self, key: bytes, revision: int) -> str | None:
+        """Why the key, which a watch tells just now, was removed by this node; None: it was not, as far as is known."""
+        return self._removing.get(key) or ("deregistered" if revision in self._writes else None)
 
     def note(self, revision: int, written: Written) -> None:
         if written.replaced is not None and len(written.replaced.value) > MAX_VALUE:

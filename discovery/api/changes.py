@@ -268,8 +268,12 @@ class Changes:
     def _reason(self, event: Event, revision: int, past: bool) -> str | None:
         if not event.deleted:
             return None  # it can't be read any more
-        if self._parts.registry.raw.recent.is_ours(event.kv.key, revision):
-            return "deregistered"
+        registry = self._parts.registry
+        if known := registry.raw.recent.reason(event.kv.key, revision):
+            return known
+        path = names.path_of(event.kv.key, self._parts.config.store.prefix)
+        if path is not None and not past and registry.draining.instances.find(path) is not None:
+            return "drained"  # by another node
         # Nobody else writes to the embedded store. In etcd it may have been another node.
         alone = self._parts.config.store.engine == "embedded"
         return "expired" if alone and not past else None

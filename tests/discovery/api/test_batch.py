@@ -101,10 +101,10 @@ async def test_a_thousand_under_one_lease_are_few_revisions_and_renew_it_once(tm
         assert len(await instances(api)) == 1000
         assert api.metrics.heartbeats == 1
         assert set(await statuses(api, *batch)) == {200}  # nothing changed, so nothing is written
-        assert (await api.store.status()).revision - before == 10
+        assert (await api.store.status()).revision - before == 16
         removals = [delete(f"i{number}") for number in range(1000)]
         assert set(await statuses(api, *removals)) == {204}
-        assert (await api.store.status()).revision - before == 20
+        assert (await api.store.status()).revision - before == 32
         assert await instances(api) == {}
         assert api.metrics.registrations == api.metrics.registrations_unchanged == 1000
 
@@ -171,6 +171,28 @@ async def test_foreign_and_unreadable_records_are_replaced(tmp_path: Path) -> No
             200,
         ]
         assert set(await instances(api)) == {"i2", "i3"}
+
+
+async def test_what_is_drained_stays_drained(tmp_path: Path) -> None:
+    async with running_api(tmp_path) as api:
+        one = await lease(api)
+        await statuses(api, put("i1", lease=one), put("i2", lease=one))
+        for name in ("i1", "i2"):
+            assert (await api.call("POST", f"/v1/services/web.prod/{name}/drain")).status == 200
+        assert await statuses(api, put("i1", lease=one, port=9), put("i3", lease=one), delete("i2")) == [
+            200,
+            201,
+            204,
+        ]
+        assert set(await served(api)) == {"i3"}
+        assert (await api.call("POST", "/v1/services/web.prod/i1/undrain")).status == 200
+        assert set(await served(api)) == {"i1", "i3"}
+
+
+async def served(api: Api) -> list[str]:
+    branch = api.view.find((b"internal", b"discovery", b"prod", b"web"))
+    assert branch is not None
+    return [child.label.decode() for child in branch.ordered() if child.records]
 
 
 class FullStore(EmbeddedStore):

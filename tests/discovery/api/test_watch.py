@@ -116,6 +116,17 @@ async def test_a_lease_that_ends_takes_all_in_one_revision(tmp_path: Path) -> No
             assert [each["reason"] for each in await reader.events(2)] == ["deregistered"] * 2
 
 
+async def test_what_is_drained_says_so(tmp_path: Path) -> None:
+    async with running_api(tmp_path) as api:
+        await put(api, "web.prod/i1")
+        async with watching(api, "?service=web.prod") as reader:
+            await reader.until_synced()
+            assert (await api.call("POST", "/v1/services/web.prod/i1/drain")).status == 200
+            assert (await reader.event())["reason"] == "drained"
+            assert (await api.call("POST", "/v1/services/web.prod/i1/undrain")).status == 200
+            assert (await reader.event())["type"] == "put"
+
+
 async def test_server_sent_events(tmp_path: Path) -> None:
     async with running_api(tmp_path) as api:
         await put(api, "web.prod/i1")
