@@ -10,6 +10,7 @@ rounds, in which the servers take turns. With no scenario named all run and `RES
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import platform
 import re
@@ -39,6 +40,7 @@ WINDOW = 256  # questions under way
 HOT = 2000  # names asked of the large nodes
 BIG = 10_000  # instances of the one big name
 CHANGES = 1000  # a second
+AT_ONCE = 20  # changes in one batch
 PACE = 20_000  # questions a second while latency is measured
 RESULTS = Path(__file__).with_name("RESULTS.md")
 SERVER_CORE, CLIENT_CORE = min(os.sched_getaffinity(0)), max(os.sched_getaffinity(0))
@@ -251,13 +253,15 @@ def single(bench: Bench) -> None:
 
 
 def churn(bench: Bench) -> None:
-    """2: the same while instances change over HTTP; with a DNS worker its CPU time counts, else the whole node's."""
+    """2: the same while instances change over HTTP, one or AT_ONCE a request; with a DNS worker its CPU time counts,
+    else the whole node's, HTTP and all."""
     for name in ours():
-        for workers in (1, 0):
-            _churn(bench, f"{name}, dns.workers {workers}", workers=workers, pure=name.endswith("python"))
+        for workers, at_once in ((1, AT_ONCE), (1, 1), (0, AT_ONCE), (0, 1)):
+            told = f"{name}, dns.workers {workers}, {at_once} a request"
+            _churn(bench, told, workers=workers, at_once=at_once, pure=name.endswith("python"))
 
 
-def _churn(bench: Bench, name: str, *, workers: int, pure: bool) -> None:
+def _churn(bench: Bench, name: str, *, workers: int, at_once: int, pure: bool) -> None:
     questions = bench.questions("hot", hot())
     directory = bench.directory / name
     directory.mkdir()
@@ -270,7 +274,7 @@ def _churn(bench: Bench, name: str, *, workers: int, pure: bool) -> None:
             pin(pid, SERVER_CORE)
         server = Server(name, running.dns_port, pid)
         quiet = bench.rates([server], questions)[name]
-        with changing(running) as changed:
+        with changing(running, at_once) as changed:
             begin, before = time.monotonic(), changed()
             busy = bench.rates([server], questions)[name]
             paced = bench.sender.run("paced", server.port, questions, 5.0, PACE, first=True)
@@ -290,8 +294,12 @@ def answering(pid: int) -> int:
 
 
 @contextmanager
-def changing(running: RunningNode, rate: float = CHANGES) -> Iterator[Callable[[], int]]:
-    """Changes the port of one instance after the other, `rate` a second, over kept HTTP connections."""
+def changing(running: RunningNode, at_once: int, rate: float = CHANGES) -> Iterator[Callable[[], int]]:
+    """Changes the port of one instance after the other, `rate` a second, over kept HTTP connections.
+
+    `at_once`: 1, each with a PUT of its own; more, that many with a POST /v1/batch.
+    """
+    connections = 32 if at_once == 1 else 2
     stop = threading.Event()
     done = [0]
 
@@ -299,21 +307,37 @@ def changing(running: RunningNode, rate: float = CHANGES) -> Iterator[Callable[[
         reader, writer = await asyncio.open_connection("127.0.0.1", running.http_port)
         begin, sent = time.monotonic(), 0
         while not stop.is_set():
-            at = (sent * workers + number) * 7919 % (SERVICES * EACH)
-            body = f'{{"host": "10.0.{at >> 8}.{at & 255}", "port": {1 + sent % 60000}, "lease_ttl": 86400}}'
-            target = f"/v1/services/web{at // EACH}.prod/i{at % EACH}"
-            head = f"PUT {target} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n"
+            ats = [
+                (sent * workers + number + n * connections) * 7919 % (SERVICES * EACH) for n in range(at_once)
+            ]
+            if at_once == 1:
+                target = f"PUT /v1/services/web{ats[0] // EACH}.prod/i{ats[0] % EACH}"
+                body = json.dumps(_fields(ats[0], 1 + sent % 60000))
+            else:
+                target = "POST /v1/batch"
+                puts = [
+                    {
+                        "service": f"web{at // EACH}.prod",
+                        "instance": f"i{at % EACH}",
+                        **_fields(at, 1 + (sent + n) % 60000),
+                    }
+                    for n, at in enumerate(ats)
+                ]
+                body = json.dumps({"operations": [{"put": put} for put in puts]})
+            kind = "Content-Type: application/json"
+            head = f"{target} HTTP/1.1\r\nHost: localhost\r\n{kind}\r\nContent-Length: {len(body)}\r\n\r\n"
             writer.write((head + body).encode())
             answer = await reader.readuntil(b"\r\n\r\n")
             assert answer[9:12] in (b"200", b"201"), answer
-            await reader.readexactly(int(re.findall(rb"Content-Length: (\d+)", answer)[0]))
-            done[0] += 1
-            sent += 1
+            content = await reader.readexactly(int(re.findall(rb"Content-Length: (\d+)", answer)[0]))
+            assert b'"problem"' not in content, content
+            done[0] += at_once
+            sent += at_once
             await asyncio.sleep(max(0.0, begin + sent * workers / rate - time.monotonic()))
         writer.close()
 
     async def work() -> None:
-        await asyncio.gather(*(worker(number, 32) for number in range(32)))
+        await asyncio.gather(*(worker(number, connections) for number in range(connections)))
 
     def run() -> None:
         os.sched_setaffinity(0, {CLIENT_CORE})
@@ -326,6 +350,10 @@ def changing(running: RunningNode, rate: float = CHANGES) -> Iterator[Callable[[
     finally:
         stop.set()
         thread.join()
+
+
+def _fields(at: int, port: int) -> dict[str, object]:
+    return {"host": f"10.0.{at >> 8}.{at & 255}", "port": port, "lease_ttl": 86400}
 
 
 def misses(bench: Bench) -> None:

@@ -134,7 +134,7 @@ def busy(bench: Bench) -> None:
                     with ExitStack() as stack:
                         begin, changed = time.monotonic(), None
                         if name == "busy":
-                            changed = stack.enter_context(changing(running, rate=1e9))
+                            changed = stack.enter_context(changing(running, 1, rate=1e9))
                         counted = sender.run("paced", running.dns_port, questions, 3.0, PACE // 10)
                         puts = 0.0 if changed is None else changed() / (time.monotonic() - begin)
                     if best is None or counted.p99_us < best.p99_us:
