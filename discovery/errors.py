@@ -23,6 +23,7 @@ from typing import ClassVar
 # ├── PreconditionFailed    If-Match or If-None-Match did not hold
 # ├── TooLarge              body over the limit
 # ├── UnsupportedEncoding   a body that is compressed
+# ├── TooManyRequests       a client over its rate
 # ├── NotReady              the view has not been loaded yet, or the node is stopping
 # ├── NodeUnreachable       the command line found no node to talk to
 # └── StoreError            the store's own (discovery.kv.contract)
@@ -82,6 +83,10 @@ class TooLarge(DiscoveryError):
 
 class UnsupportedEncoding(DiscoveryError):
     code, status, exit_code = "unsupported-encoding", 415, 1
+
+
+class TooManyRequests(DiscoveryError):
+    code, status, exit_code = "too-many-requests", 429, 1
 
 
 class NotReady(DiscoveryError):

@@ -51,6 +51,8 @@ class Metrics:
     def __init__(self) -> None:
         self.dns = DnsCounters()
         self.http_requests: dict[tuple[str, int], int] = {}
+        self.http_rate_limited = 0
+        self.http_connections_refused = 0
         self.registrations = 0
         self.registrations_unchanged = 0
         self.deregistrations = 0
@@ -141,6 +143,16 @@ class _Snapshot:
         for (method, code), number in sorted(self._metrics.http_requests.items()):
             http.add_metric([method, str(code)], number)
         yield http
+        yield _counter(
+            "discovery_http_rate_limited_total",
+            "HTTP requests over http.rate.",
+            self._metrics.http_rate_limited,
+        )
+        yield _counter(
+            "discovery_http_connections_refused_total",
+            "HTTP connections beyond a limit.",
+            self._metrics.http_connections_refused,
+        )
 
     def _dns(self, dns: DnsCounters) -> Iterator[Metric]:
         queries = CounterMetricFamily(

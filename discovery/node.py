@@ -27,6 +27,7 @@ import msgspec
 from aiohttp import web
 
 from discovery import __version__, activation, logs, names, sockets
+from discovery.api.admission import Admission
 from discovery.api.app import make_app, make_runner
 from discovery.api.parts import ApiParts, rfc3339
 from discovery.audit import AuditLog
@@ -144,6 +145,7 @@ class Node:
             reload=self.reload,
             me=self._me,
             tokens=self.tokens,
+            admission=Admission(config.http, self.metrics),
             workers=workers,
         )
         self._https: Renewable | None = None
@@ -333,6 +335,7 @@ class Node:
         waiting = restart_needed(self._config, loaded.config)
         self._config = taken_over(self._config, loaded.config)
         self.tokens.configured = _configured(self._config)
+        self.parts.admission.limit(self._config.http)
         logs.setup(self._config.log)
         if isinstance(self.dns_server, Workers):
             self.dns_server.tell(Reloaded(for_workers(self._config)))

@@ -38,6 +38,12 @@ def taken_over(old: Config, new: Config) -> Config:
     dns = msgspec.structs.replace(old.dns, tls=told.tls, allow=told.allow, deny=told.deny, rrl=told.rrl)
     tls = new.http.tls if new.http.tls.cert and old.http.tls.cert else old.http.tls
     http = msgspec.structs.replace(
-        old.http, tokens=new.http.tokens or old.http.tokens, tls=tls, audit=new.http.audit
+        old.http,
+        tokens=new.http.tokens or old.http.tokens,
+        tls=tls,
+        audit=new.http.audit,
+        rate=new.http.rate,
+        max_connections=new.http.max_connections,
+        max_connections_per_client=new.http.max_connections_per_client,
     )
     return msgspec.structs.replace(old, log=new.log, dns=dns, http=http)

@@ -184,6 +184,32 @@ class HttpConfig(Struct, frozen=True, kw_only=True):
             "API may do everything.",
         ),
     ] = ()
+    rate: Annotated[
+        Rate,
+        Meta(
+            extra=RELOAD,
+            description="Requests a second of one client (an IPv4 address, a /64 of IPv6); those over it get 429. "
+            "Loopback, `/healthz` and `/readyz` are exempt. 0: not limited.",
+        ),
+    ] = 0
+    max_connections: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=1_000_000,
+            extra=RELOAD,
+            description="Connections in all; one beyond is closed at once. Those that are open stay.",
+        ),
+    ] = 10000
+    max_connections_per_client: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=1_000_000,
+            extra=RELOAD,
+            description="Connections of one client, as `http.rate` counts them; loopback is exempt.",
+        ),
+    ] = 1000
     open: Annotated[
         bool, Meta(description="Allow listening beyond loopback without tokens: anyone there may register.")
     ] = False

@@ -1,7 +1,8 @@
-"""Connections: what is answered to bytes that are no HTTP, and what is written to the log about them.
+"""Connections: which are held, when one is cut off, and what is answered to bytes that are no HTTP.
 
-Owns the answers that aiohttp's parser gives before there is a request: problem documents here too. It decides
-nothing about requests that could be read. A client's mistakes never leave a traceback in the log.
+Owns the closing of those that `admission` has no room for, and of those whose client takes nothing of its answer; and
+the answers that aiohttp's parser gives before there is a request: problem documents here too. It decides nothing about
+requests that could be read. A client's mistakes never leave a traceback in the log.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 from aiohttp.web_protocol import RequestHandler
 
+from discovery.api.admission import EXEMPT, Admission
 from discovery.api.browsers import HEADERS, SERVER
 from discovery.api.problems import Problem, answer, internal
 
@@ -24,15 +26,17 @@ log = logging.getLogger(__name__)
 # section 3).
 MAX_LINE = 8192
 MAX_HEADER = 8190
+WRITE_SECONDS = 30.0
 
 
 class Runner(web.AppRunner):
-    """aiohttp's, with connections of this module; `limits` are RequestHandler's."""
+    """aiohttp's, with connections of this module; `limits` are theirs and RequestHandler's."""
 
     def __init__(
-        self, app: web.Application, *, shutdown_timeout: float, **limits: Any
+        self, app: web.Application, admission: Admission, *, shutdown_timeout: float, **limits: Any
     ) -> None:  # Any: aiohttp's
         super().__init__(app, shutdown_timeout=shutdown_timeout)
+        self._admission = admission
         self._limits = limits
 
     @property
@@ -42,13 +46,81 @@ class Runner(web.AppRunner):
         if server is None:
             return None
         loop = asyncio.get_running_loop()
-        return cast(web.Server, functools.partial(Connection, server, loop=loop, **self._limits))
+        return cast(
+            web.Server, functools.partial(Connection, server, self._admission, loop=loop, **self._limits)
+        )
 
 
 class Connection(RequestHandler):
-    """aiohttp's, but for what it says when something went wrong outside of a request."""
+    """aiohttp's, but for its limits, and for what it says when something went wrong outside of a request.
 
-    __slots__ = ()
+    `client` is whom its requests are counted for. `write_seconds`: in which some of an answer must be taken, once more
+    of it waits than the transport's buffer should hold.
+    """
+
+    __slots__ = ("_admission", "_admitted", "_stalled", "_unsent", "_write_seconds", "client")
+
+    def __init__(
+        self,
+        server: web.Server,
+        admission: Admission,
+        *,
+        write_seconds: float = WRITE_SECONDS,
+        **limits: Any,
+    ) -> None:  # Any: aiohttp's
+        super().__init__(server, **limits)
+        self._admission = admission
+        self._admitted = False
+        self._write_seconds = write_seconds
+        self._stalled: asyncio.TimerHandle | None = None
+        self._unsent = 0  # bytes, when that was last looked at
+        self.client = EXEMPT
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        peer = transport.get_extra_info("peername")
+        self.client = self._admission.client(peer)
+        self._admitted = self._admission.admit(self.client, peer, self._loop.time())
+        if self._admitted:
+            super().connection_made(transport)
+        else:
+            self.force_close()  # what has come already is not read
+            cast(asyncio.Transport, transport).abort()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        if self._admitted:
+            self._admitted = False
+            self._admission.leave(self.client)
+        self._end_watch()
+        super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._watch()
+
+    def resume_writing(self) -> None:
+        self._end_watch()
+        super().resume_writing()
+
+    def _watch(self) -> None:
+        if self.transport is not None:
+            self._unsent = self.transport.get_write_buffer_size()
+            self._stalled = self._loop.call_later(self._write_seconds, self.look)
+
+    def _end_watch(self) -> None:
+        if self._stalled is not None:
+            self._stalled.cancel()
+            self._stalled = None
+
+    def look(self) -> None:
+        """Cuts off a client that has taken nothing since the last look; a slow one may take its time."""
+        if self.transport is None:
+            return
+        if self.transport.get_write_buffer_size() < self._unsent:
+            self._end_watch()
+            self._watch()
+        else:
+            log.debug("%s takes nothing of its answer: cut off", self.transport.get_extra_info("peername"))
+            self.transport.abort()
 
     def handle_error(
         self,

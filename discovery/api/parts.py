@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from aiohttp import web
 
 from discovery import names
+from discovery.api.admission import Admission
 from discovery.audit import AuditLog
 from discovery.dns.synthesis import Settings
 from discovery.errors import NotReady
@@ -51,6 +52,7 @@ class ApiParts:
     reload: Callable[[], Sequence[str]]
     me: Callable[[], NodeRecord]
     tokens: Tokens
+    admission: Admission
     others: Callable[[], Sequence[NodeRecord]] = tuple
     link: Callable[[NodeRecord], Link] = lambda node: Link()  # a field's default
     workers: Workers | None = None

@@ -23,7 +23,10 @@ log = logging.getLogger(__name__)
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 CONTENT_TYPE = "application/problem+json"
-RETRY_AFTER = "1"  # seconds; a 503 here means another node, or this one in a moment
+RETRY_AFTER = (
+    "1"  # seconds; a 503 here means another node, or this one in a moment; no rate is below 1 a second
+)
+WAIT = frozenset({429, 503})  # the statuses that say so
 CHALLENGE = 'Bearer realm="discovery"'  # RFC 6750 section 3
 
 _METHODS = frozenset({"GET", "HEAD", "PUT", "POST", "DELETE", "OPTIONS", "PATCH"})
@@ -52,7 +55,7 @@ def answer(problem: Problem) -> web.Response:
     response = web.Response(
         body=msgspec.json.encode(problem), status=problem.status, content_type=CONTENT_TYPE
     )
-    if problem.status == 503:
+    if problem.status in WAIT:
         response.headers["Retry-After"] = RETRY_AFTER
     if problem.status == 401:
         response.headers["WWW-Authenticate"] = CHALLENGE

@@ -14,7 +14,7 @@ import msgspec
 from aiohttp import web
 
 from discovery.api.parts import ApiParts
-from discovery.api.problems import CHALLENGE, RETRY_AFTER
+from discovery.api.problems import CHALLENGE, RETRY_AFTER, WAIT
 from discovery.errors import (
     Conflict,
     DiscoveryError,
@@ -22,6 +22,7 @@ from discovery.errors import (
     Misdirected,
     NotFound,
     TooLarge,
+    TooManyRequests,
     Unauthorized,
 )
 
@@ -86,6 +87,8 @@ def etcd_error(error: DiscoveryError, request: web.Request) -> EtcdError:
         return EtcdError(COMPARE_FAILED, error.detail)
     if isinstance(error, TooLarge | Misdirected):
         return EtcdError(INVALID_FIELD, error.detail, status=error.status)
+    if isinstance(error, TooManyRequests):
+        return EtcdError(INTERNAL, error.detail, status=error.status)
     if error.status < 500:
         return EtcdError(INVALID_FIELD, error.detail, status=400)
     if error.status == 500:
@@ -97,7 +100,7 @@ def failure(parts: ApiParts, error: EtcdError) -> web.Response:
     index = error.index or parts.view.revision
     body = Failure(error.code, ERRORS[error.code][0], error.cause, index)
     response = answer(parts, body, index, status=error.status)
-    if error.status == 503:
+    if error.status in WAIT:
         response.headers["Retry-After"] = RETRY_AFTER
     if error.status == 401:
         response.headers["WWW-Authenticate"] = CHALLENGE

@@ -35,7 +35,12 @@ def test_what_runs_after_a_reload_needs_a_restart_for_the_rest() -> None:
         zones=(ZoneConfig(name="a.test."),),
         dns=DnsConfig(allow=("private",), deny=("loopback",), rrl=RrlConfig(answers=5), max_matched=5),
         http=HttpConfig(
-            audit="a", tokens=("operate another",), tls=TlsConfig(cert="b", key="c", client_ca="d")
+            audit="a",
+            tokens=("operate another",),
+            tls=TlsConfig(cert="b", key="c", client_ca="d"),
+            rate=5,
+            max_connections=6,
+            max_connections_per_client=7,
         ),
     )
     running = taken_over(old, new)

@@ -18,8 +18,10 @@ from aiohttp import web
 from yarl import URL
 
 from discovery import names
+from discovery.api.admission import Admission
 from discovery.api.app import IDLE_SECONDS, make_app, make_runner
 from discovery.api.parts import ApiParts
+from discovery.dns.rrl import is_loopback
 from discovery.dns_settings import dns_settings
 from discovery.drained import DrainedInstances
 from discovery.feed import Feed
@@ -189,9 +191,10 @@ async def running_api(
     *,
     loaded: bool = True,
     idle_seconds: float = IDLE_SECONDS,
+    is_exempt: Callable[[bytes], bool] = is_loopback,
     tls: ssl.SSLContext | None = None,
 ) -> AsyncIterator[Api]:
-    """`loaded` False: the view is left empty, as before the first load."""
+    """`loaded` False: the view is left empty, as before the first load. `is_exempt`: from a client's limits."""
     api = Api(path, config, store_type)
     api.parts = ApiParts(
         config=config,
@@ -208,6 +211,7 @@ async def running_api(
         ),
         tokens=Tokens(api.store, configured(config.http.tokens, names.from_text(config.zones[0].name))),
         now=lambda: NOW,
+        admission=Admission(config.http, api.metrics, is_exempt=is_exempt),
     )
     await api.store.start()
     api.parts.tokens.start()

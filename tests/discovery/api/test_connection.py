@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, cast
 
 import aiohttp
+import msgspec
 import pytest
 from aiohttp import web
 
-from discovery.api.connection import Runner
-from tests.support.api import Api, problem, running_api
+from discovery.api.admission import Admission
+from discovery.api.connection import Connection, Runner
+from discovery.metrics import Metrics
+from discovery.settings import HttpConfig
+from tests.support.api import CONFIG, Api, problem, running_api, until
 
 
 async def test_headers_over_the_limit_are_refused(tmp_path: Path) -> None:
@@ -59,13 +66,118 @@ async def test_what_is_no_http_is_a_problem_too(
     assert caplog.records == []
 
 
+async def closed_at_once(api: Api) -> bool:
+    """Whether a new connection ends without a word; else it has answered, and is closed."""
+    reader, writer = await asyncio.open_connection(api.host, api.port)
+    try:
+        async with asyncio.timeout(5):
+            writer.write(b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            return await reader.read() == b""
+    except ConnectionError:
+        return True
+    finally:
+        writer.close()
+
+
+async def hold(api: Api) -> asyncio.StreamWriter:
+    """A connection that is there for the node too."""
+    reader, writer = await asyncio.open_connection(api.host, api.port)
+    writer.write(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+    async with asyncio.timeout(5):
+        assert (await reader.readuntil(b"\r\n")).startswith(b"HTTP/1.1 200")
+    return writer
+
+
+@pytest.mark.parametrize(
+    ("http", "setting"),
+    [
+        (HttpConfig(max_connections=2), "http.max_connections"),
+        (HttpConfig(max_connections_per_client=2), "http.max_connections_per_client"),
+    ],
+)
+async def test_a_connection_beyond_a_limit_is_closed_at_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, http: HttpConfig, setting: str
+) -> None:
+    config = msgspec.structs.replace(CONFIG, http=http)
+    async with running_api(tmp_path, config, is_exempt=lambda address: False) as api:
+        held = [await hold(api), await hold(api)]
+        for _ in range(3):
+            assert await closed_at_once(api)
+        assert api.metrics.http_connections_refused == 3
+        lines = [record.getMessage() for record in caplog.records]
+        assert len(lines) == 1
+        assert f"2 ({setting}); 1 since" in lines[0] or f"2 are open ({setting}); 1 since" in lines[0]
+        held[0].close()
+        await until(lambda: len(api.parts.admission) == 1)
+        assert not await closed_at_once(api)
+        api.parts.admission.limit(HttpConfig())
+        held += [await hold(api), await hold(api)]
+        assert "discovery_http_connections_refused_total 3.0" in (await api.call("GET", "/metrics")).text
+        for writer in held:
+            writer.close()
+
+
+async def test_loopback_has_no_limit_of_a_client(tmp_path: Path) -> None:
+    config = msgspec.structs.replace(CONFIG, http=HttpConfig(max_connections_per_client=1))
+    async with running_api(tmp_path, config) as api:
+        held = [await hold(api), await hold(api)]
+        assert not await closed_at_once(api)
+        for writer in held:
+            writer.close()
+
+
+@asynccontextmanager
+async def unread(write_seconds: float) -> AsyncIterator[tuple[Connection, socket.socket, Admission]]:
+    """A connection with much more to send than the kernel holds for its client, which has read nothing."""
+    asked: list[Connection] = []
+
+    async def large(request: web.Request) -> web.Response:
+        asked.append(cast(Connection, request.protocol))
+        return web.Response(body=bytes(32 << 20))
+
+    app = web.Application()
+    app.router.add_get("/", large)
+    admission = Admission(HttpConfig(), Metrics())
+    runner = Runner(app, admission, shutdown_timeout=0.1, write_seconds=write_seconds)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        with socket.create_connection(runner.addresses[0][:2]) as client:
+            client.setblocking(False)
+            client.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            await until(lambda: bool(asked) and (asked[0].writing_paused or not asked[0].connected))
+            yield asked[0], client, admission
+    finally:
+        await runner.cleanup()
+
+
+async def test_who_takes_nothing_of_an_answer_is_cut_off() -> None:
+    async with unread(write_seconds=0.05) as (connection, _, admission):
+        await until(lambda: len(admission) == 0)
+        assert not connection.connected
+
+
+async def test_who_takes_an_answer_slowly_is_not_cut_off() -> None:
+    async with unread(write_seconds=3600) as (connection, client, admission):
+        transport = connection.transport
+        assert transport is not None
+        for _ in range(3):
+            before = transport.get_write_buffer_size()
+            wanted = before - (1 << 20)
+            while transport.get_write_buffer_size() > wanted:
+                await asyncio.get_running_loop().sock_recv(client, 1 << 16)
+            connection.look()
+            assert len(admission) == 1
+            assert not transport.is_closing()
+
+
 async def test_a_caller_that_left_is_no_news(caplog: pytest.LogCaptureFixture) -> None:
     async def leave(request: web.Request) -> NoReturn:
         raise ConnectionResetError("as a write to it says")
 
     app = web.Application()
     app.router.add_get("/", leave)
-    runner = Runner(app, shutdown_timeout=1)
+    runner = Runner(app, Admission(HttpConfig(), Metrics()), shutdown_timeout=1)
     await runner.setup()
     try:
         await web.TCPSite(runner, "127.0.0.1", 0).start()
