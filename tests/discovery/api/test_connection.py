@@ -170,6 +170,12 @@ async def test_who_takes_an_answer_slowly_is_not_cut_off() -> None:
             assert len(admission) == 1
             assert not transport.is_closing()
 
+        def is_cut_off() -> bool:
+            connection.look()
+            return len(admission) == 0
+
+        await until(is_cut_off, seconds=5)  # for now it takes nothing
+
 
 async def test_a_caller_that_left_is_no_news(caplog: pytest.LogCaptureFixture) -> None:
     async def leave(request: web.Request) -> NoReturn:
