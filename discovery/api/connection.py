@@ -55,10 +55,10 @@ class Connection(RequestHandler):
     """aiohttp's, but for its limits, and for what it says when something went wrong outside of a request.
 
     `client` is whom its requests are counted for. `write_seconds`: in which some of an answer must be taken, once more
-    of it waits than the transport's buffer should hold.
+    of it waits than the transport's buffer should hold (64 KiB), or it was the last.
     """
 
-    __slots__ = ("_admission", "_admitted", "_stalled", "_unsent", "_write_seconds", "client")
+    __slots__ = ("_admission", "_admitted", "_leaving", "_stalled", "_unsent", "_write_seconds", "client")
 
     def __init__(
         self,
@@ -73,6 +73,7 @@ class Connection(RequestHandler):
         self._admitted = False
         self._write_seconds = write_seconds
         self._stalled: asyncio.TimerHandle | None = None
+        self._leaving: asyncio.Transport | None = None  # which is closed, but for what waits to be sent
         self._unsent = 0  # bytes, when that was last looked at
         self.client = EXEMPT
 
@@ -93,34 +94,42 @@ class Connection(RequestHandler):
         self._end_watch()
         super().connection_lost(exc)
 
+    async def start(self) -> None:
+        """aiohttp's, which closes the connection at its end; what then waits to be sent must not wait for ever."""
+        transport = self.transport
+        await super().start()
+        if transport is not None and self._admitted and transport.get_write_buffer_size():
+            self._leaving = transport
+            self._watch(transport)
+
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._watch()
+        if self.transport is not None:
+            self._watch(self.transport)
 
     def resume_writing(self) -> None:
         self._end_watch()
         super().resume_writing()
+        if self._leaving is not None:
+            self._watch(self._leaving)
 
-    def _watch(self) -> None:
-        if self.transport is not None:
-            self._unsent = self.transport.get_write_buffer_size()
-            self._stalled = self._loop.call_later(self._write_seconds, self.look)
+    def _watch(self, transport: asyncio.Transport) -> None:
+        self._end_watch()
+        self._unsent = transport.get_write_buffer_size()
+        self._stalled = self._loop.call_later(self._write_seconds, self.look, transport)
 
     def _end_watch(self) -> None:
         if self._stalled is not None:
             self._stalled.cancel()
             self._stalled = None
 
-    def look(self) -> None:
+    def look(self, transport: asyncio.Transport) -> None:
         """Cuts off a client that has taken nothing since the last look; a slow one may take its time."""
-        if self.transport is None:
-            return
-        if self.transport.get_write_buffer_size() < self._unsent:
-            self._end_watch()
-            self._watch()
+        if transport.get_write_buffer_size() < self._unsent:
+            self._watch(transport)
         else:
-            log.debug("%s takes nothing of its answer: cut off", self.transport.get_extra_info("peername"))
-            self.transport.abort()
+            log.debug("%s takes nothing of its answer: cut off", transport.get_extra_info("peername"))
+            transport.abort()
 
     def handle_error(
         self,

@@ -127,7 +127,9 @@ async def test_loopback_has_no_limit_of_a_client(tmp_path: Path) -> None:
 
 
 @asynccontextmanager
-async def unread(write_seconds: float) -> AsyncIterator[tuple[Connection, socket.socket, Admission]]:
+async def unread(
+    write_seconds: float, more: str = "keep-alive"
+) -> AsyncIterator[tuple[Connection, socket.socket, Admission]]:
     """A connection with much more to send than the kernel holds for its client, which has read nothing."""
     asked: list[Connection] = []
 
@@ -144,21 +146,49 @@ async def unread(write_seconds: float) -> AsyncIterator[tuple[Connection, socket
         await web.TCPSite(runner, "127.0.0.1", 0).start()
         with socket.create_connection(runner.addresses[0][:2]) as client:
             client.setblocking(False)
-            client.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            client.send(f"GET / HTTP/1.1\r\nHost: x\r\nConnection: {more}\r\n\r\n".encode())
             await until(lambda: bool(asked) and (asked[0].writing_paused or not asked[0].connected))
             yield asked[0], client, admission
     finally:
         await runner.cleanup()
 
 
-async def test_who_takes_nothing_of_an_answer_is_cut_off() -> None:
-    async with unread(write_seconds=0.05) as (connection, _, admission):
+@pytest.mark.parametrize("more", ["keep-alive", "close"])
+async def test_who_takes_nothing_of_an_answer_is_cut_off(more: str) -> None:
+    async with unread(0.05, more) as (connection, _, admission):
         await until(lambda: len(admission) == 0)
         assert not connection.connected
 
 
-async def test_who_takes_an_answer_slowly_is_not_cut_off() -> None:
-    async with unread(write_seconds=3600) as (connection, client, admission):
+async def test_the_rest_of_a_last_answer_does_not_wait_for_ever() -> None:
+    """One that the transport's buffer holds, so that nothing but its client waits for it."""
+
+    async def small(request: web.Request) -> web.Response:
+        assert request.transport is not None
+        request.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        answered.append(cast(Connection, request.protocol))
+        return web.Response(body=bytes(60_000))
+
+    answered: list[Connection] = []
+    app = web.Application()
+    app.router.add_get("/", small)
+    admission = Admission(HttpConfig(), Metrics())
+    runner = Runner(app, admission, shutdown_timeout=0.1, write_seconds=0.05)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        with socket.socket() as client:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            client.connect(runner.addresses[0][:2])
+            client.send(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            await until(lambda: bool(answered) and len(admission) == 0, seconds=5)
+    finally:
+        await runner.cleanup()
+
+
+@pytest.mark.parametrize("more", ["keep-alive", "close"])
+async def test_who_takes_an_answer_slowly_is_not_cut_off(more: str) -> None:
+    async with unread(3600, more) as (connection, client, admission):
         transport = connection.transport
         assert transport is not None
         for _ in range(3):
@@ -166,12 +196,13 @@ async def test_who_takes_an_answer_slowly_is_not_cut_off() -> None:
             wanted = before - (1 << 20)
             while transport.get_write_buffer_size() > wanted:
                 await asyncio.get_running_loop().sock_recv(client, 1 << 16)
-            connection.look()
+            connection.look(transport)
             assert len(admission) == 1
             assert not transport.is_closing()
 
         def is_cut_off() -> bool:
-            connection.look()
+            if len(admission):
+                connection.look(transport)
             return len(admission) == 0
 
         await until(is_cut_off, seconds=5)  # for now it takes nothing
