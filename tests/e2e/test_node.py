@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import dns.flags
 import dns.rcode
@@ -190,6 +191,27 @@ def test_a_reload_changes_who_may_ask(tmp_path: Path) -> None:
             file.write_text("dns: {allow: [loopback]}\n")
             node.process.send_signal(signal.SIGHUP)
             wait_for(lambda: node.ask(NAME, "A").rcode() == dns.rcode.NXDOMAIN, 30, "this machine may ask")
+
+
+def test_a_reload_changes_how_many_may_connect(tmp_path: Path) -> None:
+    file = tmp_path / "discovery.yaml"
+    file.write_text("{}\n")
+
+    def is_answered() -> bool:
+        try:
+            return node.call("GET", "/healthz")[0] == 200
+        except OSError:  # closed at once
+            return False
+
+    with running_node(tmp_path / "store", before=["--config", str(file)]) as node:
+        url = urlsplit(node.url)
+        with socket.create_connection((url.hostname, url.port), timeout=30) as held:
+            held.send(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert held.recv(15) == b"HTTP/1.1 200 OK"
+            file.write_text("http: {max_connections: 1}\n")
+            assert node.call("POST", "/v1/config/reload") == (200, {"restart_needed": []})
+            assert not is_answered()
+        wait_for(is_answered, 30, "there is room again")
 
 
 def test_a_full_disk_is_503_and_dns_goes_on(tmp_path: Path) -> None:
