@@ -19,6 +19,7 @@ from discovery.feed import Feed
 from discovery.kv.contract import Compare, Delete, LeaseNotFound, Put, Store, Target
 from discovery.metrics import Metrics
 from discovery.names import Path
+from discovery.pieces import pieces
 from discovery.raw_keys import NONCE_BITS, WAIT_FOR_VIEW, own_lease_id
 from discovery.recent_writes import Written
 from discovery.registry import Registered, Registry
@@ -186,8 +187,8 @@ class BatchWrites:
                     outcomes.update({each.position: error for each in piece})
                     return ()
 
-        pieces = [quick[start : start + PIECE] for start in range(0, len(quick), PIECE)]
-        return [each for piece in await asyncio.gather(*map(run, pieces)) for each in piece]
+        cut = pieces(quick, PIECE, lambda each: len(each.key) + (len(each.put.value) if each.put else 0))
+        return [each for piece in await asyncio.gather(*map(run, cut)) for each in piece]
 
     async def _put(self, piece: Sequence[_Quick], outcomes: dict[int, Outcome]) -> bool:
         """False: something is not as the view has it, and nothing was done."""

@@ -19,6 +19,7 @@ from discovery.errors import NotFound
 from discovery.feed import Feed
 from discovery.kv.contract import KV, Delete, LeaseNotFound, Op, Put, Store
 from discovery.names import Path
+from discovery.pieces import pieces
 from discovery.raw_keys import ATTEMPTS, WAIT_FOR_VIEW, RawKeys, contended, stored_service, unchanged
 from discovery.tree import Record
 from discovery.view import View
@@ -129,8 +130,7 @@ class Draining:
         away = [kv for kv in held if kv.key.startswith(drained.ROOT)]
         found.extend(there for kv in away if (there := drained.read(kv, self._prefix)) is not None)
         present = [kv for kv in held if self._path(kv.key) is not None and stored_service(kv) is not None]
-        for start in range(0, len(present), AT_ONCE):
-            chunk = present[start : start + AT_ONCE]
+        for chunk in pieces(present, AT_ONCE, lambda kv: len(kv.key) + len(kv.value)):
             moved = await self._move_out(chunk)
             found.extend(moved or await self._one_by_one(chunk))
         return sorted(found, key=lambda each: each.kv.key)

@@ -336,6 +336,7 @@ class Node:
         self._config = taken_over(self._config, loaded.config)
         self.tokens.configured = _configured(self._config)
         self.parts.admission.limit(self._config.http)
+        self.parts.known_leases.clear()  # configured tokens are known by their places in the list
         logs.setup(self._config.log)
         if isinstance(self.dns_server, Workers):
             self.dns_server.tell(Reloaded(for_workers(self._config)))

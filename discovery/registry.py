@@ -158,6 +158,8 @@ class Registry:
                     granted = await self._store.lease_keepalive(held.lease)
                 use, grant = (held.lease, 0) if held and granted else (0, ttl)
             if held and stored == new and held.lease == use and not grant:
+                if away is not None and not attempt and await self.draining.read(path) != away:
+                    continue  # what is known here may be late; where something is written, the transaction compares
                 self._metrics.registrations_unchanged += 1
                 if away is None:
                     await self._feed.wait(held.mod_revision, WAIT_FOR_VIEW)

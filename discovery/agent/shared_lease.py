@@ -184,11 +184,15 @@ class SharedLease:
 
     async def _differences(self) -> None:
         assert self._lease is not None
-        for key in [key for key in self._held if key not in self._wanted]:
+        for key in [key for key in self._held if key not in self._wanted and key not in self._refused]:
             try:
                 await self._client.deregister(*key, seconds=self._patience)
             except NotRegistered:
                 pass  # gone already
+            except Refused as error:
+                log.warning("%s of %s: %s; trying again now and then", key[1], key[0], error.detail)
+                self._refused[key] = self._held[key].fields
+                continue
             log.info("deregistered %s", self._held[key].name or f"{key[1]} of {key[0]}")
             del self._held[key]
         for key, fields in list(self._wanted.items()):

@@ -117,6 +117,8 @@ async def check_leases(parts: ApiParts, grant: Grant, leases: Sequence[int], *, 
                 keys = await parts.store.lease_keys(lease)
             except LeaseNotFound:
                 return
+        if not keys:
+            return  # anyone's; what comes to hang on it later is asked for then
         for key in keys:
             path = names.path_of(original_key(key), parts.config.store.prefix)
             if path is None or not grant.may_write(path):

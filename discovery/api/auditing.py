@@ -5,6 +5,7 @@ Owns that choice. A heartbeat changes nothing that is stored, so only a refused 
 
 from __future__ import annotations
 
+import re
 from typing import Literal
 
 from aiohttp import web
@@ -14,9 +15,10 @@ from discovery.api.parts import PARTS, rfc3339
 from discovery.api.problems import Handler
 from discovery.audit import MAX_PATH, Entry
 from discovery.errors import DiscoveryError
-from discovery.tokens import NO_ONE
+from discovery.tokens import MARK, NO_ONE, Grant
 
 REFUSALS = frozenset({401, 403, 421, 429})
+_SECRET = re.compile(rf"{MARK}[^/]*")  # given for an id by mistake
 _READS = frozenset({"GET", "HEAD", "OPTIONS"})
 _HEARTBEATS = ("/heartbeat", "/v1/heartbeats")
 
@@ -24,13 +26,12 @@ _HEARTBEATS = ("/heartbeat", "/v1/heartbeats")
 @web.middleware
 async def audit(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Outside of what makes answers of errors, so that it sees every answer."""
-    response = await handler(request)
     parts = request.app[PARTS]
-    if parts.audit.wanted and _is_told(request, response.status):
-        try:
-            who = caller(request)
-        except DiscoveryError:
-            who = NO_ONE
+    if not parts.audit.wanted:
+        return await handler(request)
+    who = _who(request)  # before, for the call may revoke its own token
+    response = await handler(request)
+    if _is_told(request, response.status):
         resource = request.match_info.route.resource
         parts.audit.write(
             Entry(
@@ -40,12 +41,19 @@ async def audit(request: web.Request, handler: Handler) -> web.StreamResponse:
                 sender=request.remote or "",
                 method=request.method,
                 route=resource.canonical if resource is not None else "",
-                path=request.path[:MAX_PATH],
+                path=_SECRET.sub(f"{MARK}…", request.path)[:MAX_PATH],
                 status=response.status,
                 result=_result(response.status),
             )
         )
     return response
+
+
+def _who(request: web.Request) -> Grant:
+    try:
+        return caller(request)
+    except DiscoveryError:
+        return NO_ONE
 
 
 def _is_told(request: web.Request, status: int) -> bool:

@@ -139,7 +139,7 @@ async def _check_leases(parts: ApiParts, grant: Grant, checked: list[Operation |
     refused: dict[int, DiscoveryError] = {}
     for lease in named:
         try:
-            await access.check_leases(parts, grant, [lease], renews=True)
+            await access.check_leases(parts, grant, [lease], renews=False)
         except DiscoveryError as error:
             refused[lease] = error
     for position, each in enumerate(checked):

@@ -84,7 +84,7 @@ async def put(request: web.Request) -> web.Response:
     service = fields.to_service(body, request.remote)
     lease, lease_ttl = fields.lease_of(body)
     if lease is not None:
-        await access.check_leases(parts, access.caller(request), [lease], renews=True)
+        await access.check_leases(parts, access.caller(request), [lease], renews=False)
     done = await parts.registry.register(
         path,
         service,

@@ -16,7 +16,7 @@ from discovery.api import bodies
 from discovery.api.answers import reply
 from discovery.api.parts import PARTS, ApiParts, rfc3339
 from discovery.errors import InvalidField
-from discovery.tokens import Grant, RoleName, Stored
+from discovery.tokens import MARK, Grant, RoleName, Stored
 
 MAX_SECONDS = 10 * 366 * 86400
 
@@ -129,7 +129,13 @@ def _configured(parts: ApiParts) -> list[TokenState]:
 async def revoke(request: web.Request) -> web.Response:
     """Refused for the last token of role operate, while others are there."""
     bodies.query(request)
-    await request.app[PARTS].tokens.revoke(request.match_info["token"])
+    id_ = request.match_info["token"]
+    if id_.startswith(MARK):
+        raise InvalidField(
+            "a token is revoked by its id, and this is its secret: `discovery token list` has the ids",
+            field="token",
+        )
+    await request.app[PARTS].tokens.revoke(id_)
     return reply(request, status=204)
 
 

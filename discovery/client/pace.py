@@ -7,14 +7,18 @@ of the three heartbeats that fit into it, two may fail without the lease ending.
 from __future__ import annotations
 
 RETRY = 1.0  # seconds between two tries while no node takes the call, at most
+PERMANENT = 60.0  # seconds between two looks at an instance without a lease, which needs no heartbeat
 REFUSED = 10.0  # seconds between two tries after a no, which a new token or setting may turn
 SPREAD = 1.0  # seconds until all nodes have what one has taken
 SHORTEST, LONGEST = 0.5, 5.0  # seconds that one node is given for a heartbeat, at least and at most
 
 
 def next_beat(every: float | None, share: float) -> float:
-    """Seconds from one heartbeat's begin to the next; never more than the node asks for. `share`: random, 0..1."""
-    asked = every if every and every > 0 else RETRY
+    """Seconds from one heartbeat's begin to the next; never more than the node asks for. `share`: random, 0..1.
+
+    `every` None: it asks for none, since the instance is permanent.
+    """
+    asked = every if every and every > 0 else PERMANENT
     return asked * (0.8 + 0.2 * share)
 
 

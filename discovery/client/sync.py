@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 import threading
 from collections.abc import Callable, Coroutine, Generator, Sequence
 from types import TracebackType
@@ -120,7 +121,8 @@ class Client:
             while True:
                 yield _loop.run(following())
         finally:
-            _loop.run(to_the_end(events.aclose()))
+            if not sys.is_finalizing():  # the loop's thread has ended then, and nobody would answer
+                _loop.run(to_the_end(events.aclose()))
 
 
 class Registration:

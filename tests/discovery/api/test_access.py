@@ -189,6 +189,20 @@ async def test_a_lease_is_the_callers_while_it_holds_only_his_names(tmp_path: Pa
         assert (await call(api, "the-service", "GET", OTHERS)).status == 200
 
 
+async def test_who_has_beaten_an_empty_lease_does_not_own_what_comes_to_hang_on_it(tmp_path: Path) -> None:
+    async with secured(tmp_path) as api:
+        others = await lease_of(api)
+        assert (await call(api, "the-service", "POST", f"/v1/leases/{others}/heartbeat")).status == 200
+        body = {"host": "10.0.0.9", "lease": others}
+        assert (await call(api, "the-operator", "PUT", OTHERS, body)).status in (200, 201)
+        for path, content in (
+            (f"/v1/leases/{others}/heartbeat", None),
+            ("/v1/heartbeats", {"leases": [others]}),
+        ):
+            problem(await call(api, "the-service", "POST", path, content), 403, "forbidden", "lease")
+        problem(await call(api, "the-service", "PUT", OWN, body), 403, "forbidden", "lease")
+
+
 async def test_clients_of_etcd_2_send_the_token_as_a_password(tmp_path: Path) -> None:
     async with secured(tmp_path) as api:
         basic = {"Authorization": "Basic " + base64.b64encode(b"anyone:the-reader").decode()}

@@ -23,6 +23,11 @@ async def test_writes_and_refusals_are_told(tmp_path: Path) -> None:
         await call(api, "the-operator", "DELETE", "/v1/services/web.prod/none")
         made = await call(api, "the-operator", "POST", "/v1/tokens", {"name": "n", "role": "read"})
         await api.call("POST", f"{OWN}/heartbeat", headers=bearer("the-reader"))
+        wrong = await call(api, "the-operator", "DELETE", f"/v1/tokens/{made.body['token']}")
+        assert made.body["token"] not in wrong.text
+        itself = await call(api, "the-operator", "POST", "/v1/tokens", {"name": "gone", "role": "operate"})
+        ended = await call(api, itself.body["token"], "DELETE", f"/v1/tokens/{itself.body['id']}")
+        assert (wrong.status, ended.status) == (400, 204)
         api.parts.audit.close()
     lines = [json.loads(line) for line in file.read_text().splitlines()]
     one = "/v1/services/{service}/{instance}"
@@ -37,6 +42,9 @@ async def test_writes_and_refusals_are_told(tmp_path: Path) -> None:
         ("http.tokens[0]", "DELETE", one, "/v1/services/web.prod/none", 404, "failed"),
         ("http.tokens[0]", "POST", "/v1/tokens", "/v1/tokens", 201, "done"),
         ("http.tokens[1]", "POST", f"{one}/heartbeat", f"{OWN}/heartbeat", 403, "refused"),
+        ("http.tokens[0]", "DELETE", "/v1/tokens/{token}", "/v1/tokens/dsc_…", 400, "failed"),
+        ("http.tokens[0]", "POST", "/v1/tokens", "/v1/tokens", 201, "done"),
+        (itself.body["id"], "DELETE", "/v1/tokens/{token}", f"/v1/tokens/{itself.body['id']}", 204, "done"),
     ]
     assert {line["from"] for line in lines} == {"127.0.0.1"}
     assert {line["time"] for line in lines} == {"2023-11-14T22:13:20.250Z"}

@@ -9,7 +9,7 @@ from discovery.client.pace import next_beat, next_try, patience
 
 @pytest.mark.parametrize(
     ("every", "share", "seconds"),
-    [(10, 1, 10), (10, 0, 8), (0.3, 1, 0.3), (0, 1, 1), (-1, 1, 1), (None, 1, 1)],
+    [(10, 1, 10), (10, 0, 8), (0.3, 1, 0.3), (0, 1, 60), (-1, 1, 60), (None, 1, 60)],
 )
 def test_never_later_than_asked_and_never_without_pause(
     every: float | None, share: float, seconds: float
