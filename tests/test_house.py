@@ -68,6 +68,7 @@ PURE = {
     "discovery/api/events.py",
     "discovery/api/rate.py",
     "discovery/api/admission.py",
+    "discovery/api/docs_page.py",
     "discovery/api/roles.py",
     "discovery/tree.py",
     "discovery/view.py",

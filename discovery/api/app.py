@@ -19,6 +19,7 @@ from discovery.api import (
     leases,
     lookup,
     members,
+    openapi_routes,
     operator,
     services,
     store,
@@ -67,6 +68,7 @@ def make_app(parts: ApiParts) -> web.Application:
             *members.routes(),
             *tokens.routes(),
             *watch.routes(),
+            *openapi_routes.routes(),
         ]
     )
     return app

@@ -28,6 +28,11 @@ MAX_BODY = 8 << 20  # bytes
 BREATH = 100  # operations looked at before others get their turn
 
 
+def described_as(struct: type[msgspec.Struct]) -> Meta:
+    """For what is decoded later, each on its own: what the API's description says of it."""
+    return Meta(extra_json_schema={"$ref": f"#/components/schemas/{struct.__name__}"})
+
+
 class PutOperation(bodies.InstanceBody, forbid_unknown_fields=True, kw_only=True):
     """The body of a PUT, and what its URL would name."""
 
@@ -43,12 +48,14 @@ class DeleteOperation(msgspec.Struct, forbid_unknown_fields=True):
 class BatchOperation(msgspec.Struct, forbid_unknown_fields=True):
     """One of the two."""
 
-    put: msgspec.Raw | UnsetType = UNSET
-    delete: msgspec.Raw | UnsetType = UNSET
+    put: Annotated[msgspec.Raw, described_as(PutOperation)] | UnsetType = UNSET
+    delete: Annotated[msgspec.Raw, described_as(DeleteOperation)] | UnsetType = UNSET
 
 
 class BatchBody(msgspec.Struct, forbid_unknown_fields=True):
-    operations: Annotated[list[msgspec.Raw], Meta(max_length=MAX_OPERATIONS)]
+    operations: Annotated[
+        list[Annotated[msgspec.Raw, described_as(BatchOperation)]], Meta(max_length=MAX_OPERATIONS)
+    ]
 
 
 class BatchResult(msgspec.Struct, omit_defaults=True, kw_only=True):

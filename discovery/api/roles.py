@@ -15,6 +15,8 @@ NOBODY, READ, REGISTER, OPERATE = Role.NOBODY, Role.READ, Role.REGISTER, Role.OP
 ROLES: Mapping[tuple[str, str], Role] = {
     ("GET", "/healthz"): NOBODY,
     ("GET", "/readyz"): NOBODY,
+    ("GET", "/openapi.json"): NOBODY,  # a browser sends no token with a page
+    ("GET", "/docs"): NOBODY,
     ("GET", "/metrics"): READ,
     ("GET", "/v1/services"): READ,
     ("GET", "/v1/services/{service}"): READ,
