@@ -229,7 +229,11 @@ CALLS: Mapping[tuple[str, str], Call] = {
             SUBTREE,
             Parameter("since", "go on after this revision", _whole(0, watch.MAX_REVISION)),
         ),
-        headers=(Parameter("Last-Event-ID", "as `since`, which it goes before", TEXT, "header"),),
+        headers=(
+            Parameter(
+                "Last-Event-ID", "as `since`, which it goes before", _whole(0, watch.MAX_REVISION), "header"
+            ),
+        ),
         errors=(410,),
     ),
     ("GET", "/v1/lookup"): Call(

@@ -38,7 +38,7 @@ Work = Callable[[web.Request, ApiParts, bytes, Asked], Awaitable[web.StreamRespo
 
 
 def routes() -> list[web.RouteDef]:
-    path = "/v2/keys{key:(/.*)?}"
+    path = r"/v2/keys{key:(/[\s\S]*)?}"  # a line's end may stand in a key, too
     return [
         web.get(path, _etcd(get)),
         web.put(path, _etcd(put)),

@@ -475,3 +475,11 @@ async def test_without_the_view_or_the_store(tmp_path: Path) -> None:
         for answer in (await api.call("GET", URL), await api.form(f"{URL}/1", value="{}")):
             failure(answer, 503, 300, "Raft Internal Error")
             assert answer.headers["Retry-After"] == "1"
+
+
+async def test_a_line_end_may_stand_in_a_key(tmp_path: Path) -> None:
+    async with running_api(tmp_path) as api:
+        assert (await api.form("/v2/keys/skydns/test/a%0Ab", value="{}")).status == 201
+        assert (await api.call("GET", "/v2/keys/skydns/test/a%0Ab")).body["node"][
+            "key"
+        ] == "/skydns/test/a\nb"
