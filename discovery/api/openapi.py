@@ -58,6 +58,7 @@ HEADERS: Mapping[str, tuple[str, Json]] = {
     "Retry-After": ("Seconds", {"type": "integer"}),
     "WWW-Authenticate": ("RFC 6750", {"type": "string"}),
 }
+ALWAYS = frozenset({"X-Revision", "Retry-After", "WWW-Authenticate"})  # where they are declared at all
 CONDITIONS = (
     Parameter(
         "If-Match", "do it only while the instance has this ETag, or `*`", {"type": "string"}, "header"
@@ -95,7 +96,8 @@ def document(
         "components": {
             "schemas": schemas.components,
             "headers": {
-                name: {"description": text, "schema": schema} for name, (text, schema) in HEADERS.items()
+                name: {"description": text, "required": name in ALWAYS, "schema": schema}
+                for name, (text, schema) in HEADERS.items()
             },
             "securitySchemes": dict(SECURITY),
         },
