@@ -19,7 +19,6 @@ from discovery.api import (
     services,
     store,
     tokens,
-    v2errors,
     v2nodes,
     watch,
 )
@@ -386,5 +385,3 @@ CALLS: Mapping[tuple[str, str], Call] = {
         "delete_key", V2, "Removes a key", {200: v2nodes.Result}, query=V2_DELETE, errors=V2_ERRORS
     ),
 }
-
-V2_FAILURE = v2errors.Failure

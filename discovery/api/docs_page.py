@@ -18,10 +18,9 @@ from typing import Any
 Json = Mapping[str, Any]  # Any: JSON
 
 STYLE = """
-:root { color-scheme: light dark; --line: #8886; --soft: #8882; --link: light-dark(#0550ae, #7ab7ff); }
+:root { color-scheme: light dark; --line: #8886; --soft: #8882; }
 body { font: 1rem/1.5 system-ui, sans-serif; max-width: 62rem; margin: 0 auto; padding: 1rem; }
-a { color: var(--link); }
-:focus-visible { outline: 3px solid var(--link); outline-offset: 2px; }
+:focus-visible { outline: 3px solid currentColor; outline-offset: 2px; }
 code { font-family: ui-monospace, monospace; font-size: .92em; overflow-wrap: anywhere; }
 nav ul { display: flex; flex-wrap: wrap; gap: .2rem 1rem; padding: 0; list-style: none; }
 details { border: 1px solid var(--line); border-radius: .4rem; margin: .4rem 0; }

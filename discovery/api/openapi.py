@@ -15,9 +15,10 @@ import msgspec
 
 from discovery.api.batch import BatchOperation, DeleteOperation, PutOperation
 from discovery.api.calls import FORM, JSON, Call, Parameter, Stream
-from discovery.api.described import CALLS, IN_PATH, TAGS, V2, V2_FAILURE
+from discovery.api.described import CALLS, IN_PATH, TAGS, V2
 from discovery.api.problems import CONTENT_TYPE, Problem
 from discovery.api.roles import ROLES
+from discovery.api.v2errors import Failure
 from discovery.tokens import Role
 
 Json = dict[str, Any]  # Any: JSON
@@ -110,7 +111,7 @@ def public_path(path: str) -> str:
 
 
 def _structs(calls: Iterable[Call]) -> Iterator[Any]:  # Any: types
-    yield from (Problem, V2_FAILURE, BatchOperation, PutOperation, DeleteOperation)
+    yield from (Problem, Failure, BatchOperation, PutOperation, DeleteOperation)
     for call in calls:
         if call.body is not None:
             yield call.body
@@ -209,7 +210,7 @@ def _errors(path: str, call: Call, role: Role) -> set[int]:
 def _error(status: int, call: Call, schemas: _Schemas) -> Json:
     names = {401: ["WWW-Authenticate"], 503: ["Retry-After"]}.get(status, [])
     if call.tag == V2 and status not in (408,):
-        content = {JSON: {"schema": schemas.of(V2_FAILURE)}}
+        content = {JSON: {"schema": schemas.of(Failure)}}
         return {"description": ERRORS[status], "content": content} | _headers([*names, "X-Revision"])
     if status == 412 and call.conditional:
         names = [*names, "X-Revision", "ETag"]
