@@ -44,6 +44,7 @@ ERRORS: Mapping[int, str] = {
     413: "The body is too large",
     415: "The body is compressed",
     421: "Called by a name that may be anybody's, while no token is asked for",
+    429: "More calls a second than http.rate gives a client: again after Retry-After",
     503: "The node can't serve this now: try another, or again after Retry-After",
 }
 OTHER = "Any other error, in the same form"
@@ -200,6 +201,8 @@ def _errors(path: str, call: Call, role: Role) -> set[int]:
     found = {400, 421, *call.errors}
     if role is not Role.NOBODY:
         found |= {401, 403}
+    if path not in ("/healthz", "/readyz"):
+        found.add(429)
     if path not in ("/healthz", "/metrics", "/openapi.json", "/docs"):
         found.add(503)
     if call.body is not None:
@@ -208,7 +211,7 @@ def _errors(path: str, call: Call, role: Role) -> set[int]:
 
 
 def _error(status: int, call: Call, schemas: _Schemas) -> Json:
-    names = {401: ["WWW-Authenticate"], 503: ["Retry-After"]}.get(status, [])
+    names = {401: ["WWW-Authenticate"], 429: ["Retry-After"], 503: ["Retry-After"]}.get(status, [])
     if call.tag == V2 and status not in (408,):
         content = {JSON: {"schema": schemas.of(Failure)}}
         return {"description": ERRORS[status], "content": content} | _headers([*names, "X-Revision"])
