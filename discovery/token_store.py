@@ -43,6 +43,7 @@ class Tokens:
         self._stored: dict[bytes, tuple[str, Grant]] = {}  # by key; the hash and what it grants
         self._granted: Mapping[str, Grant] = {}
         self.loaded = asyncio.Event()  # the store's tokens are known
+        self._reading = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -131,14 +132,26 @@ class Tokens:
 
     # ---------------------------------------------------------------- following
 
-    async def _read(self) -> tuple[int, str]:
-        found = await self._store.range(PREFIX, prefix_end(PREFIX))
-        self._stored = {}
-        for kv in found.kvs:
-            self._put(kv)
-        self._rebuild()
-        self.loaded.set()
-        return found.revision, found.history
+    async def learn(self) -> None:
+        """Reads the tokens where they are not known yet: a call that has to know need not wait for the next try.
+
+        Raises the store's errors.
+        """
+        if not self.loaded.is_set():
+            await self._read(again=False)
+
+    async def _read(self, *, again: bool = True) -> tuple[int, str]:
+        """The revision and history that were read. One at a time, so that nothing older takes a newer one's place."""
+        async with self._reading:
+            if self.loaded.is_set() and not again:
+                return 0, ""
+            found = await self._store.range(PREFIX, prefix_end(PREFIX))
+            self._stored = {}
+            for kv in found.kvs:
+                self._put(kv)
+            self._rebuild()
+            self.loaded.set()
+            return found.revision, found.history
 
     async def _follow(self) -> None:
         while True:

@@ -12,6 +12,7 @@ import asyncio
 import base64
 import binascii
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from aiohttp import web
@@ -23,7 +24,7 @@ from discovery.api.parts import PARTS, ApiParts
 from discovery.api.problems import Handler
 from discovery.api.roles import ROLES
 from discovery.drained import original_key
-from discovery.errors import DiscoveryError, Forbidden, NotReady, Unauthorized
+from discovery.errors import DiscoveryError, Forbidden, NotReady, StoreError, Unauthorized
 from discovery.kv.contract import LeaseNotFound
 from discovery.names import Path
 from discovery.registry import lease_text
@@ -31,6 +32,7 @@ from discovery.tokens import ANYONE, NO_ONE, Grant, Role
 
 KNOWN_LEASES = 200_000  # that are remembered to be a token's own
 LEASES_AT_ONCE = 64
+LEARN_LIMIT = 2.0  # seconds for the store to say which tokens there are, after a start without it
 V2 = "/v2/keys"
 
 _UNLOADED = Grant(
@@ -63,6 +65,10 @@ async def _check(request: web.Request, parts: ApiParts, needed: Role | None) -> 
         raise Forbidden(f"{request.method} {request.path} is not open to anyone: please report this")
     if needed is Role.NOBODY:
         return
+    if needed > Role.READ and not parts.tokens.loaded.is_set():
+        with suppress(StoreError, TimeoutError):  # what it can't find out, is told below
+            async with asyncio.timeout(LEARN_LIMIT):
+                await parts.tokens.learn()
     grant = caller(request)
     if grant.role < needed:
         if grant.role is Role.NOBODY:

@@ -12,7 +12,8 @@ import pytest
 
 from discovery.api.app import make_app
 from discovery.api.roles import ROLES
-from discovery.kv.contract import Put
+from discovery.kv.contract import Put, RangeResult, Unavailable
+from discovery.kv.embedded import EmbeddedStore
 from discovery.settings import HttpConfig
 from discovery.tokens import PREFIX, Role, Stored, hashed
 from tests.support.api import CONFIG, NOW, Answer, Api, problem, running_api, until
@@ -218,14 +219,32 @@ async def test_what_is_no_route_is_no_secret(tmp_path: Path) -> None:
         problem(await api.call("PATCH", OWN), 405, "method-not-allowed")
 
 
+class Away(EmbeddedStore):
+    """Can be out of reach for those who read."""
+
+    is_away = False
+
+    async def range(
+        self, key: bytes, end: bytes = b"", *, limit: int = 0, keys_only: bool = False, stale_ok: bool = False
+    ) -> RangeResult:
+        if self.is_away:
+            raise Unavailable("out of reach")
+        return await super().range(key, end, limit=limit, keys_only=keys_only, stale_ok=stale_ok)
+
+
 async def test_before_the_tokens_are_known_strangers_only_read(tmp_path: Path) -> None:
-    async with running_api(tmp_path) as api:
+    async with running_api(tmp_path, store_type=Away) as api:
+        assert isinstance(api.store, Away)
         api.parts.tokens.loaded.clear()  # as when the store was out of reach from the start
+        api.store.is_away = True
         assert (await api.call("GET", "/v1/services")).status == 200
         problem(await api.call("PUT", OWN, {"host": "10.0.0.1"}), 503, "not-ready")
+        api.store.is_away = False  # the first call that must know asks
+        assert (await api.call("PUT", OWN, {"host": "10.0.0.1"})).status == 201
+        assert api.parts.tokens.loaded.is_set()
     async with secured(tmp_path / "2") as api:
-        api.parts.tokens.loaded.clear()
         assert (await call(api, "the-operator", "PUT", OWN, {"host": "10.0.0.1"})).status == 201
+        api.parts.tokens.loaded.clear()
         problem(await call(api, "unknown", "GET", OWN), 503, "not-ready")
         problem(await api.call("GET", OWN), 401, "unauthorized")
 
