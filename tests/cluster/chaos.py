@@ -109,9 +109,8 @@ class Run:
         if led:
             self.history.resumed.append(self.now())
         self.site.end(fault)
-        if gone and kills:
+        if gone:  # one that was only stopped may have been in the middle of its start
             await until(lambda: self.site.nodes[fault.target].is_ready, START)
-        if gone:
             self.history.up[fault.target].append(Span(self.now()))
         self.say(f"{whom}: {'ready again' if gone else 'well again'}")
 
