@@ -7,6 +7,7 @@ silence for networks over their rate. Where neither is set up the responder is a
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from ipaddress import IPv4Network, IPv6Network
 from typing import Protocol
@@ -85,11 +86,11 @@ class Admission:
         self.respond, self.respond_all = answering.respond, answering.respond_all
 
 
-class _OneByOne:
+class _OneByOne(ABC):
     """Every question for itself."""
 
-    def respond(self, packet: bytes, client: bytes = b"") -> bytes | Deferred | None:
-        raise NotImplementedError
+    @abstractmethod
+    def respond(self, packet: bytes, client: bytes = b"") -> bytes | Deferred | None: ...
 
     def respond_all(self, packets: list[bytes], clients: list[bytes]) -> list[bytes | Deferred | None]:
         return list(map(self.respond, packets, clients))
