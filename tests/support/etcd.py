@@ -23,14 +23,14 @@ START_LIMIT = 30.0  # seconds
 
 
 def free_ports(count: int, host: str = "127.0.0.1") -> list[int]:
-    """Free now; all taken together, so that they differ."""
+    """Free now; all taken together, so that they differ; ascending, as messages name URLs in order."""
     probes = []
     try:
         for _ in range(count):
             probe = socket.socket()
             probes.append(probe)
             probe.bind((host, 0))
-        return [int(probe.getsockname()[1]) for probe in probes]
+        return sorted(int(probe.getsockname()[1]) for probe in probes)
     finally:
         for probe in probes:
             probe.close()
