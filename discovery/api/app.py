@@ -21,6 +21,7 @@ from discovery.api import (
     members,
     openapi_routes,
     operator,
+    sd,
     services,
     store,
     tokens,
@@ -68,6 +69,7 @@ def make_app(parts: ApiParts) -> web.Application:
             *members.routes(),
             *tokens.routes(),
             *watch.routes(),
+            *sd.routes(),
             *openapi_routes.routes(),
         ]
     )

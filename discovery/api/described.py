@@ -16,6 +16,7 @@ from discovery.api import (
     lookup,
     members,
     operator,
+    sd,
     services,
     store,
     tokens,
@@ -234,6 +235,19 @@ CALLS: Mapping[tuple[str, str], Call] = {
             ),
         ),
         errors=(410,),
+    ),
+    ("GET", "/v1/sd/prometheus"): Call(
+        "list_targets",
+        MANY,
+        "The instances as targets for Prometheus (http_sd)",
+        {200: list[sd.TargetGroup]},
+        query=(
+            Parameter("service", "only this one; without it, all in the zones", TEXT),
+            SUBTREE,
+            Parameter("tag", "only those that have it", TEXT),
+            Parameter("port", "the named port to scrape; without it, the instance's `port`", TEXT),
+        ),
+        description="Instances without that port, and drained ones, are left out.",
     ),
     ("GET", "/v1/lookup"): Call(
         "lookup",

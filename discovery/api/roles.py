@@ -35,6 +35,7 @@ ROLES: Mapping[tuple[str, str], Role] = {
     ("POST", "/v1/heartbeats"): REGISTER,
     ("POST", "/v1/batch"): REGISTER,  # each operation's name is looked at
     ("GET", "/v1/watch"): READ,
+    ("GET", "/v1/sd/prometheus"): READ,
     ("GET", "/v2/keys{key}"): READ,
     ("PUT", "/v2/keys{key}"): REGISTER,
     ("POST", "/v2/keys{key}"): REGISTER,
