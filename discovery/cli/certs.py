@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from discovery.cli.options import json_option
-from discovery.cli.output import print_json, print_table
+from discovery.cli.output import Form, output_option, print_table, printed
 from discovery.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -35,8 +34,8 @@ if TYPE_CHECKING:
 @click.option(
     "--check", is_flag=True, help="Only look; exit with 1 when one is broken or ends within 30 days."
 )
-@json_option
-def certs(folder: Path, nodes: tuple[str, ...], force: bool, check: bool, as_json: bool) -> int:
+@output_option
+def certs(folder: Path, nodes: tuple[str, ...], force: bool, check: bool, output: Form) -> int:
     """Make a CA and a certificate for each node in DIR, and renew what ends within 30 days.
 
     Run it again to renew, with --node only for new nodes and new addresses. Each node needs ca.pem, NAME.pem and
@@ -66,9 +65,7 @@ def certs(folder: Path, nodes: tuple[str, ...], force: bool, check: bool, as_jso
         outcomes = [
             (each.entry, each.why) for each in certificate_files.renew(folder, wanted, now, force=force)
         ]
-    if as_json:
-        print_json([_json(entry, why) for entry, why in outcomes])
-    else:
+    if not printed(output, [_json(entry, why) for entry, why in outcomes]):
         print_table(("file", "good for", "ends", "state"), [_row(entry, why, now) for entry, why in outcomes])
     return int(any(entry.trouble for entry, _ in outcomes))
 

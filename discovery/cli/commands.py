@@ -16,15 +16,20 @@ import click
 from discovery import __version__
 from discovery.cli import INTERRUPTED
 from discovery.cli.agent import agent
+from discovery.cli.ask import api, health, metrics
+from discovery.cli.batch import batch
 from discovery.cli.cluster import cluster
+from discovery.cli.completion import completion
 from discovery.cli.config import config
 from discovery.cli.drain import drain, undrain
 from discovery.cli.explain import explain, zone
+from discovery.cli.lease import lease
+from discovery.cli.listing import list_, show
 from discovery.cli.lookup import lookup
 from discovery.cli.options import config_options
 from discovery.cli.run import run as run_
 from discovery.cli.serve import serve
-from discovery.cli.services import deregister, list_, register
+from discovery.cli.services import deregister, heartbeat, register
 from discovery.cli.store import store
 from discovery.cli.token import token
 from discovery.cli.watch import watch
@@ -55,15 +60,23 @@ for _command in (
     deregister,
     drain,
     undrain,
+    heartbeat,
     list_,
+    show,
     watch,
+    batch,
+    lease,
     lookup,
     explain,
     zone,
+    health,
+    metrics,
     config,
     store,
     cluster,
     token,
+    api,
+    completion,
 ):
     cli.add_command(_command)
 

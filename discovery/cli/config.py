@@ -9,8 +9,9 @@ from collections.abc import Iterator
 
 import click
 
-from discovery.cli.options import config_loader, config_options, json_option
-from discovery.cli.output import print_json, print_table, say
+from discovery.cli.calls import call
+from discovery.cli.options import config_loader, config_options, node_options
+from discovery.cli.output import Form, output_option, print_table, printed, say
 
 
 @click.group()
@@ -26,8 +27,8 @@ def config() -> None:
 
 @config.command()
 @config_options
-@json_option
-def check(as_json: bool) -> None:
+@output_option
+def check(output: Form) -> None:
     """Check the configuration; exit with 2 and one line when something is wrong.
 
     \b
@@ -35,16 +36,32 @@ def check(as_json: bool) -> None:
       discovery config check --config discovery.yaml
     """
     loaded = config_loader()()
-    if as_json:
-        print_json({"file": None if loaded.path is None else str(loaded.path), "correct": True})
-    else:
+    if not printed(output, {"file": None if loaded.path is None else str(loaded.path), "correct": True}):
         say(f"{loaded.path or 'no configuration file'}: correct")
 
 
 @config.command()
+@output_option
+@node_options
+def reload(output: Form, node_url: str, token: str | None) -> None:
+    """Let a running node read its configuration anew, and say what waits for a restart.
+
+    \b
+    Example:
+      discovery config reload
+    """
+    answer = call(node_url, token, "POST", "v1", "config", "reload", body={})
+    if printed(output, answer):
+        return
+    say("the configuration is read anew")
+    for key in answer["restart_needed"]:
+        say(f"{key} waits for a restart of the node")
+
+
+@config.command()
 @config_options
-@json_option
-def show(as_json: bool) -> None:
+@output_option
+def show(output: Form) -> None:
     """Show every setting, its value and where the value came from; secrets are hidden.
 
     \b
@@ -64,9 +81,8 @@ def show(as_json: bool) -> None:
         if "secret" in setting.marks and value:
             value = "(hidden)"
         rows.append((setting.key, msgspec.to_builtins(value), loaded.origins[setting.key]))
-    if as_json:
-        settings = {key: {"value": value, "from": origin} for key, value, origin in rows}
-        print_json({"file": None if loaded.path is None else str(loaded.path), "settings": settings})
+    settings = {key: {"value": value, "from": origin} for key, value, origin in rows}
+    if printed(output, {"file": None if loaded.path is None else str(loaded.path), "settings": settings}):
         return
     lines = [
         (name, msgspec.json.encode(part).decode(), origin)

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import click
 
-from discovery.cli.options import json_option, node_options
-from discovery.cli.output import print_json, say
-from discovery.cli.services import not_empty, with_node
+from discovery.cli.calls import TIMEOUT, call, instance_argument, not_empty, service_argument
+from discovery.cli.options import node_options
+from discovery.cli.output import Form, output_option, printed, say
 
 MAX_WAIT = 3600  # seconds, as the node has it
-TIMEOUT = 10.0  # seconds for the call beside the wait
 
 
 def _path(service: str | None, instance: str | None, lease: str | None, verb: str) -> tuple[str, ...]:
@@ -26,8 +25,8 @@ def _path(service: str | None, instance: str | None, lease: str | None, verb: st
 
 
 @click.command()
-@click.argument("service", required=False, callback=not_empty)
-@click.argument("instance", required=False, callback=not_empty)
+@service_argument(required=False)
+@instance_argument(required=False)
 @click.option("--lease", metavar="ID", callback=not_empty, help="All that this lease holds.")
 @click.option(
     "--wait",
@@ -36,14 +35,14 @@ def _path(service: str | None, instance: str | None, lease: str | None, verb: st
     metavar="SECONDS",
     help="Wait until no resolver can hold it any more, at most so long.",
 )
-@json_option
+@output_option
 @node_options
 def drain(
     service: str | None,
     instance: str | None,
     lease: str | None,
     wait: int,
-    as_json: bool,
+    output: Form,
     node_url: str,
     token: str | None,
 ) -> None:
@@ -56,27 +55,23 @@ def drain(
     """
     path = _path(service, instance, lease, "drain")
     query = {"wait": str(wait)} if wait else None
-    answer = with_node(
-        node_url, token, lambda node: node.call("POST", path, query=query, seconds=wait + TIMEOUT)
-    )
-    if as_json:
-        print_json(answer)
-    else:
+    answer = call(node_url, token, "POST", *path, query=query, seconds=wait + TIMEOUT)
+    if not printed(output, answer):
         what = answer["name"] if lease is None else f"{len(answer['instances'])} instances of lease {lease}"
         say(f"drained {what} at {answer['drained_at']}, safe at {answer['safe_at']}")
 
 
 @click.command()
-@click.argument("service", required=False, callback=not_empty)
-@click.argument("instance", required=False, callback=not_empty)
+@service_argument(required=False)
+@instance_argument(required=False)
 @click.option("--lease", metavar="ID", callback=not_empty, help="All that this lease holds.")
-@json_option
+@output_option
 @node_options
 def undrain(
     service: str | None,
     instance: str | None,
     lease: str | None,
-    as_json: bool,
+    output: Form,
     node_url: str,
     token: str | None,
 ) -> None:
@@ -87,9 +82,7 @@ def undrain(
       discovery undrain web.prod i1
     """
     path = _path(service, instance, lease, "undrain")
-    answer = with_node(node_url, token, lambda node: node.call("POST", path))
-    if as_json:
-        print_json(answer)
-    else:
+    answer = call(node_url, token, "POST", *path)
+    if not printed(output, answer):
         what = answer["name"] if lease is None else f"{len(answer['instances'])} instances of lease {lease}"
         say(f"{what} back in DNS" if lease is not None else f"{what} is in DNS")

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from discovery.cli.options import json_option, node_options
-from discovery.cli.output import print_json, print_table, say
+from discovery.cli.calls import call
+from discovery.cli.options import node_options
+from discovery.cli.output import Form, output_option, print_table, printed, say
 
 if TYPE_CHECKING:
     from discovery.cli.remote import Answer
@@ -21,9 +22,9 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("name")
 @click.argument("rtype", metavar="[TYPE]", default="A")
-@json_option
+@output_option
 @node_options
-def explain(name: str, rtype: str, as_json: bool, node_url: str, token: str | None) -> None:
+def explain(name: str, rtype: str, output: Form, node_url: str, token: str | None) -> None:
     """Say what a node's DNS answers and why: which keys matched, which rule left which out, where TTLs come from.
 
     \b
@@ -31,16 +32,8 @@ def explain(name: str, rtype: str, as_json: bool, node_url: str, token: str | No
       discovery explain web.prod.discovery.internal SRV
       discovery explain discovery.internal --json
     """
-    from discovery.cli.remote import Node
-
-    async def ask() -> Answer:
-        async with Node(node_url, token) as node:
-            return await node.call("GET", ("v1", "lookup"), query={"name": name, "type": rtype})
-
-    answer = asyncio.run(ask())
-    if as_json:
-        print_json(answer)
-    else:
+    answer = call(node_url, token, "GET", "v1", "lookup", query={"name": name, "type": rtype})
+    if not printed(output, answer):
         _print(answer)
 
 

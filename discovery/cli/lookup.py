@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from discovery import names
-from discovery.cli.options import json_option
-from discovery.cli.output import print_json
+from discovery.cli.output import Form, output_option, printed
 from discovery.errors import DiscoveryError, NodeUnreachable
 
 if TYPE_CHECKING:
@@ -52,8 +51,8 @@ _BADVERS = 16  # RFC 6891 section 9
     show_default=True,
     help=f"Seconds to wait for an answer, {TRIES} times.",
 )
-@json_option
-def lookup(name: str, type_: str, server: str, timeout: float, as_json: bool) -> None:
+@output_option
+def lookup(name: str, type_: str, server: str, timeout: float, output: Form) -> None:
     """Ask for NAME, a full domain name, and TYPE (A when left out; any name or TYPE12).
 
     \b
@@ -73,9 +72,7 @@ def lookup(name: str, type_: str, server: str, timeout: float, as_json: bool) ->
     record, found = _parse(raw, server)
     facts = {"server": server, "transport": transport, "query_time_ms": round(took_ms, 3), "size": len(raw)}
     answer = _plain(record, found) | facts
-    if as_json:
-        print_json(answer)
-    else:
+    if not printed(output, answer):
         click.echo(_like_dig(answer))
 
 

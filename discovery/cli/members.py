@@ -5,7 +5,6 @@ Owns these commands: what they print, and when what is wrong makes the exit stat
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,8 +12,9 @@ from urllib.parse import urlsplit
 
 import click
 
-from discovery.cli.options import json_option, node_options
-from discovery.cli.output import print_json, print_table, say
+from discovery.cli.calls import call
+from discovery.cli.options import node_options
+from discovery.cli.output import Form, output_option, print_table, printed, relative, say
 from discovery.cli.snapshots import save_snapshot
 
 DEFRAG_SECONDS = 3600.0  # for all members, one after the other
@@ -24,19 +24,17 @@ Answer = Mapping[str, Any]  # JSON whose fields http-api.md gives
 
 @click.command()
 @node_options
-@json_option
-def status(node_url: str, token: str | None, as_json: bool) -> None:
+@output_option
+def status(node_url: str, token: str | None, output: Form) -> None:
     """Show every node and every member. The exit status is 1 when something is wrong.
 
     \b
     Example:
       discovery cluster status --node http://10.0.0.1:8053
     """
-    answer = _ask(node_url, token, "GET")
+    answer = call(node_url, token, "GET", "v1", "cluster")
     complaints = list(_complaints(answer))
-    if as_json:
-        print_json(answer)
-    else:
+    if not printed(output, answer):
         print_table(
             ("node", "state", "version", "revision", "lag", "round trip", "clock", "started", "http"),
             [_node_row(node) for node in answer["nodes"]],
@@ -60,8 +58,8 @@ def status(node_url: str, token: str | None, as_json: bool) -> None:
 @click.command()
 @click.argument("peer", metavar="PEER-URL")
 @node_options
-@json_option
-def add(peer: str, node_url: str, token: str | None, as_json: bool) -> None:
+@output_option
+def add(peer: str, node_url: str, token: str | None, output: Form) -> None:
     """Give a new member a seat, and print the settings that its node needs.
 
     PEER-URL is where the other members will reach it. It does not vote before it has started and caught up, which
@@ -71,10 +69,9 @@ def add(peer: str, node_url: str, token: str | None, as_json: bool) -> None:
     Example:
       discovery cluster add http://10.0.0.4:2380 > n4.yaml
     """
-    members = _ask(node_url, token, "GET")["store"]["members"]
-    answer = _ask(node_url, token, "POST", "members", body={"peer": peer})
-    if as_json:
-        print_json(answer)
+    members = call(node_url, token, "GET", "v1", "cluster")["store"]["members"]
+    answer = call(node_url, token, "POST", "v1", "cluster", "members", body={"peer": peer})
+    if printed(output, answer):
         return
     running = [member["url"] for member in members if member["healthy"]]
     for line in settings_of_new(answer["member"], running):
@@ -101,8 +98,8 @@ def settings_of_new(member: Answer, running: Sequence[str]) -> Iterator[str]:
 @click.command()
 @click.argument("member", metavar="NAME-OR-ID")
 @node_options
-@json_option
-def remove(member: str, node_url: str, token: str | None, as_json: bool) -> None:
+@output_option
+def remove(member: str, node_url: str, token: str | None, output: Form) -> None:
     """Take a member out of the cluster, whether it runs or is lost. Its data is worth nothing afterwards.
 
     What would cost the quorum is refused.
@@ -111,9 +108,8 @@ def remove(member: str, node_url: str, token: str | None, as_json: bool) -> None
     Example:
       discovery cluster remove n3
     """
-    answer = _ask(node_url, token, "DELETE", "members", member)
-    if as_json:
-        print_json(answer)
+    answer = call(node_url, token, "DELETE", "v1", "cluster", "members", member)
+    if printed(output, answer):
         return
     left = ", ".join(_name(other) for other in answer["others"])
     say(f"{_name(answer['member'])} is removed; left: {left}")
@@ -123,25 +119,23 @@ def remove(member: str, node_url: str, token: str | None, as_json: bool) -> None
 @click.command()
 @click.argument("member", metavar="NAME-OR-ID")
 @node_options
-@json_option
-def promote(member: str, node_url: str, token: str | None, as_json: bool) -> None:
+@output_option
+def promote(member: str, node_url: str, token: str | None, output: Form) -> None:
     """Let a member vote that does not as yet. Nodes do so by themselves; this is for a member of another kind.
 
     \b
     Example:
       discovery cluster promote n4
     """
-    answer = _ask(node_url, token, "POST", "members", member, "promote")
-    if as_json:
-        print_json(answer)
-    else:
+    answer = call(node_url, token, "POST", "v1", "cluster", "members", member, "promote")
+    if not printed(output, answer):
         say(f"{_name(answer['member'])} votes now")
 
 
 @click.command()
 @node_options
-@json_option
-def defrag(node_url: str, token: str | None, as_json: bool) -> None:
+@output_option
+def defrag(node_url: str, token: str | None, output: Form) -> None:
     """Drop all history and give the space back, member by member. Mends a full quota (NOSPACE).
 
     A member answers nothing while it is at it, up to seconds a gigabyte. Delete first what is not needed.
@@ -150,10 +144,8 @@ def defrag(node_url: str, token: str | None, as_json: bool) -> None:
     Example:
       discovery cluster defrag
     """
-    answer = _ask(node_url, token, "POST", "defrag", seconds=DEFRAG_SECONDS)
-    if as_json:
-        print_json(answer)
-    else:
+    answer = call(node_url, token, "POST", "v1", "cluster", "defrag", seconds=DEFRAG_SECONDS)
+    if not printed(output, answer):
         for line in (*answer["done"], *answer["undone"]):
             say(line)
     if answer["undone"]:
@@ -174,26 +166,6 @@ def snapshot(file: Path, node_url: str, token: str | None) -> None:
     say(f"{file}: snapshot of revision {revision}, {file.stat().st_size} bytes")
 
 
-# ---------------------------------------------------------------- what they share
-
-
-def _ask(
-    node_url: str,
-    token: str | None,
-    method: str,
-    *below: str,
-    body: Mapping[str, object] | None = None,
-    seconds: float = 10.0,
-) -> Answer:
-    from discovery.cli.remote import Node
-
-    async def call() -> Answer:
-        async with Node(node_url, token) as node:
-            return await node.call(method, ("v1", "cluster", *below), body=body, seconds=seconds)
-
-    return asyncio.run(call())
-
-
 def _name(member: Answer) -> str:
     return str(member["name"] or member["id"])
 
@@ -208,7 +180,7 @@ def _node_row(node: Answer) -> Sequence[object]:
         node["lag"],
         _milliseconds(node["round_trip_ms"]),
         _milliseconds(node["clock_offset_ms"], sign="+"),
-        node["started_at"],
+        relative(node["started_at"]),
         " ".join(node["http"]),
     )
 

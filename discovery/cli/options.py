@@ -131,9 +131,6 @@ def tls_files() -> tuple[str | None, str | None, str | None]:
     return meta.get(f"{_TLS}.ca"), meta.get(f"{_TLS}.cert"), meta.get(f"{_TLS}.key")
 
 
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
-
-
 # An instance's fields, but for its id and its lease: (option, what click is told besides).
 _FIELDS: tuple[tuple[tuple[str, ...], dict[str, Any]], ...] = (  # Any: click's parameters
     (("--host",), {"help": "Address or DNS name of the instance [default: the address the node sees]."}),
@@ -176,7 +173,7 @@ def instance_options(command: Callable[..., R]) -> Callable[..., R]:
         found = {name: given.pop(name) for name in [*names, "lease_ttl", "group", "targetstrip"]}
         found["mail"] = found["mail"] or None
         found["tags"] = list(found["tags"]) or None
-        found["meta"] = _pairs(found["meta"], "--meta") or None
+        found["meta"] = pairs(found["meta"], "--meta") or None
         found["ports"] = _ports(found["ports"]) or None
         fields = {name: value for name, value in found.items() if value is not None}
         return command(fields=fields, **given)
@@ -187,7 +184,8 @@ def instance_options(command: Callable[..., R]) -> Callable[..., R]:
     return decorated
 
 
-def _pairs(texts: tuple[str, ...], option: str) -> dict[str, str]:
+def pairs(texts: tuple[str, ...], option: str) -> dict[str, str]:
+    """What `option` was given, each NAME=VALUE, as a mapping."""
     out = {}
     for text in texts:
         key, equals, value = text.partition("=")
@@ -200,9 +198,9 @@ def _pairs(texts: tuple[str, ...], option: str) -> dict[str, str]:
 
 
 def _ports(texts: tuple[str, ...]) -> dict[str, int]:
-    pairs = _pairs(texts, "--named-port")
+    found = pairs(texts, "--named-port")
     try:
-        return {name: int(port) for name, port in pairs.items()}
+        return {name: int(port) for name, port in found.items()}
     except ValueError:
         raise click.BadParameter(
             "expected NAME=NUMBER, such as http=8080", param_hint="--named-port"

@@ -1,8 +1,9 @@
 """What commands print on standard output.
 
-Owns tables (drawn for people on a terminal, plain aligned columns for pipes, NO_COLOR and narrow terminals) and
-JSON, and the client's log lines on standard error. Text that came from elsewhere is printed without control
-characters, so that it cannot steer a terminal.
+Owns `--output` with its short form `--json`, and how each form is printed: tables for people (drawn on a terminal that
+has room, a block a row on one that has none, plain aligned columns for pipes and with NO_COLOR), JSON and YAML for
+programs; and the client's log lines on standard error. Text that came from elsewhere is printed without control
+characters.
 """
 
 from __future__ import annotations
@@ -10,19 +11,79 @@ from __future__ import annotations
 import json
 import logging
 import os
-import re
+import shutil
 import sys
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Literal, ParamSpec, TypeVar
 
 import click
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+from discovery.cli import tables
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+Form = Literal["table", "wide", "json", "yaml"]
+FORMS: tuple[Form, ...] = ("table", "wide", "json", "yaml")
+_AS_JSON = "discovery.json"
+
+
+def output_option(command: Callable[P, R]) -> Callable[P, R]:
+    """Give a command `--output`, and `--json` as a short form of `--output json`; it gets `output`, a Form."""
+
+    def keep(context: click.Context, _: click.Parameter, as_json: bool) -> None:
+        context.meta[_AS_JSON] = as_json
+
+    def choose(context: click.Context, _: click.Parameter, form: Form | None) -> Form:
+        if context.meta.get(_AS_JSON):
+            if form not in (None, "json"):
+                raise click.UsageError(f"--json and --output {form}: give one of them")
+            return "json"
+        return form or "table"
+
+    command = click.option(
+        "--json",
+        is_flag=True,
+        is_eager=True,
+        expose_value=False,
+        callback=keep,
+        help="Print JSON, for programs: --output json.",
+    )(command)
+    return click.option(
+        "--output",
+        "-o",
+        type=click.Choice(FORMS),
+        callback=choose,
+        help="How to print it [default: table]; wide has more columns, json and yaml have everything.",
+    )(command)
+
+
+def printed(form: Form, value: object) -> bool:
+    """Prints what programs read, where that was asked for; False: it is for people, and still to be shown."""
+    if form == "json":
+        print_json(value)
+    elif form == "yaml":
+        print_yaml(value)
+    else:
+        return False
+    return True
+
+
+def print_json(value: object) -> None:
+    click.echo(json.dumps(value, indent=2))
+
+
+def print_yaml(value: object) -> None:
+    import yaml
+
+    click.echo(yaml.safe_dump(value, sort_keys=False, allow_unicode=True), nl=False)
 
 
 def say(text: str) -> None:
     """One line."""
-    click.echo(_clean(text))
+    click.echo(tables.clean(text))
 
 
 @contextmanager
@@ -39,39 +100,42 @@ def shown_log() -> Iterator[None]:
         log.removeHandler(handler)
 
 
-def print_json(value: object) -> None:
-    click.echo(json.dumps(value, indent=2))
+def relative(instant: str | None) -> str:
+    """An RFC 3339 time as a person says it now: `in 12 s`."""
+    return tables.relative(instant, time.time())
+
+
+def is_terminal() -> bool:
+    """Whether a person looks on who can be shown colours and moving lines."""
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """A table; in plain form cells are never cut, and two spaces stand between columns."""
-    cells = [["" if cell is None else _clean(str(cell)) for cell in row] for row in rows]
-    widths = [max(map(len, column)) for column in zip(columns, *cells, strict=True)]
-    if sys.stdout.isatty() and not os.environ.get("NO_COLOR") and _draw(columns, cells, widths):
-        return
-    for line in ([column.upper() for column in columns], *cells):
-        padded = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
-        click.echo("  ".join(padded).rstrip())
+    """A table; cells are never cut, and two spaces stand between plain columns."""
+    cells = tables.cells(rows)
+    if sys.stdout.isatty():
+        width = shutil.get_terminal_size().columns
+        if sum(wide := tables.widths(columns, cells)) + 2 * (len(wide) - 1) > width:
+            for line in tables.blocks(columns, cells, width):
+                click.echo(line)
+            return
+        if is_terminal():
+            _draw(columns, cells, width)
+            return
+    for line in tables.aligned(columns, cells):
+        click.echo(line)
 
 
-def _draw(columns: Sequence[str], cells: Sequence[Sequence[str]], widths: Sequence[int]) -> bool:
-    """Draw with rich; False when the terminal is too narrow to show every cell whole."""
+def _draw(columns: Sequence[str], cells: Sequence[Sequence[str]], width: int) -> None:
+    """Draw with rich."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    console = Console()
-    if sum(widths) + 2 * len(widths) > console.width:
-        return False
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 2, 0, 0))
     for column in columns:
-        table.add_column(column, no_wrap=True)
+        table.add_column(column.upper(), no_wrap=True)
     for row in cells:
         table.add_row(*map(Text, row))
-    console.print(table)
-    return True
-
-
-def _clean(text: str) -> str:
-    return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
+    Console(width=width).print(table)

@@ -1,4 +1,4 @@
-"""`discovery register`, `deregister` and `list`: the registry from the command line.
+"""`discovery register`, `deregister` and `heartbeat`: the registry from the command line.
 
 Owns these commands' options and what they print. Everything they know, a node told them over HTTP.
 """
@@ -6,46 +6,25 @@ Owns these commands' options and what they print. Everything they know, a node t
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import click
 
-from discovery.cli.options import instance_options, json_option, node_options, tls_files
-from discovery.cli.output import print_json, print_table, say, shown_log
+from discovery.cli.calls import call, instance_argument, service_argument
+from discovery.cli.options import instance_options, node_options, tls_files
+from discovery.cli.output import Form, output_option, printed, say, shown_log
 
 if TYPE_CHECKING:
-    from discovery.cli.remote import Answer, Node
-
-T = TypeVar("T")
-
-PAGE = 1000  # services asked for at once
-
-
-def with_node(url: str, token: str | None, work: Callable[[Node], Awaitable[T]]) -> T:
-    """What `work` gives, done with one node."""
-    from discovery.cli.remote import Node
-
-    async def run() -> T:
-        async with Node(url, token) as node:
-            return await work(node)
-
-    return asyncio.run(run())
-
-
-def not_empty(_: click.Context, argument: click.Parameter, text: str | None) -> str | None:
-    if text == "":
-        raise click.UsageError(f"{str(argument.name).upper()} is empty")
-    return text
+    from discovery.cli.remote import Answer
 
 
 @click.command()
-@click.argument("service", callback=not_empty)
-@click.argument("instance", callback=not_empty)
+@service_argument()
+@instance_argument()
 @instance_options
 @click.option("--lease", metavar="ID", help="Hang on a lease made before, not on one of its own.")
 @click.option("--keep", is_flag=True, help="Stay, send heartbeats, and deregister on ^C or SIGTERM.")
-@json_option
+@output_option
 @node_options
 def register(
     service: str,
@@ -53,7 +32,7 @@ def register(
     fields: dict[str, object],
     lease: str | None,
     keep: bool,
-    as_json: bool,
+    output: Form,
     node_url: str,
     token: str | None,
 ) -> int:
@@ -66,16 +45,13 @@ def register(
     if keep and fields.get("lease_ttl") == 0:
         raise click.UsageError("--keep needs a lease to keep alive; --lease-ttl 0 lives for ever")
     body = fields if lease is None else {**fields, "lease": lease}
-    path = ("v1", "services", service, instance)
 
     def show(answer: Answer) -> None:
-        if as_json:
-            print_json(answer)
-        else:
+        if not printed(output, answer):
             say(_registered(answer))
 
     if not keep:
-        show(with_node(node_url, token, lambda node: node.call("PUT", path, body=body)))
+        show(call(node_url, token, "PUT", "v1", "services", service, instance, body=body))
         return 0
     from discovery.cli.keep import keep as keep_registered
     from discovery.client import Client, Registration
@@ -106,68 +82,38 @@ def _registered(answer: Answer) -> str:
 
 
 @click.command()
-@click.argument("service", callback=not_empty)
-@click.argument("instance", callback=not_empty)
-@json_option
+@service_argument()
+@instance_argument()
+@output_option
 @node_options
-def deregister(service: str, instance: str, as_json: bool, node_url: str, token: str | None) -> None:
+def deregister(service: str, instance: str, output: Form, node_url: str, token: str | None) -> None:
     """Take INSTANCE of SERVICE out.
 
     \b
     Example:
       discovery deregister web.prod i1
     """
-    with_node(node_url, token, lambda node: node.call("DELETE", ("v1", "services", service, instance)))
-    if as_json:
-        print_json({"service": service, "instance": instance, "deregistered": True})
-    else:
+    call(node_url, token, "DELETE", "v1", "services", service, instance)
+    if not printed(output, {"service": service, "instance": instance, "deregistered": True}):
         say(f"deregistered {instance} of {service}")
 
 
-@click.command("list", short_help="List services, or the instances of one.")
-@click.argument("service", required=False, callback=not_empty)
-@json_option
+@click.command()
+@service_argument()
+@instance_argument()
+@output_option
 @node_options
-def list_(service: str | None, as_json: bool, node_url: str, token: str | None) -> None:
-    """List the services and how many instances each has, or the instances of SERVICE.
+def heartbeat(service: str, instance: str, output: Form, node_url: str, token: str | None) -> None:
+    """Renew the lease of INSTANCE of SERVICE once. `register --keep` and `run` do so by themselves.
 
     \b
     Example:
-      discovery list
-      discovery list web.prod --json
+      discovery heartbeat web.prod i1
     """
-    if service is not None:
-        answer = with_node(node_url, token, lambda node: node.call("GET", ("v1", "services", service)))
-        if as_json:
-            print_json(answer)
-        elif not answer["instances"]:
-            say(f"no instances of {service}")
-        else:
-            columns = ("instance", "host", "port", "priority", "weight", "tags", "lease_ttl", "drained_at")
-            rows = [
-                [" ".join(one["tags"]) if column == "tags" else one[column] for column in columns]
-                for one in answer["instances"]
-            ]
-            print_table(columns, rows)
+    answer = call(node_url, token, "POST", "v1", "services", service, instance, "heartbeat", body={})
+    if printed(output, answer):
         return
-    everything = with_node(node_url, token, _all_services)
-    if as_json:
-        print_json(everything)
-    elif not everything["services"]:
-        say("no services are registered")
+    if answer["lease"] is None:
+        say(f"{instance} of {service} has no lease: it lives for ever")
     else:
-        print_table(
-            ("service", "instances"), [(one["service"], one["instances"]) for one in everything["services"]]
-        )
-
-
-async def _all_services(node: Node) -> Answer:
-    """All pages as one answer, with the revision of the last."""
-    services: list[Answer] = []
-    query = {"limit": str(PAGE)}
-    while True:
-        page = await node.call("GET", ("v1", "services"), query=query)
-        services.extend(page["services"])
-        if not page.get("next"):
-            return {"revision": page["revision"], "services": services}
-        query["after"] = page["next"]
+        say(f"renewed {instance} of {service} for {answer['lease_ttl']} s (lease {answer['lease']})")

@@ -16,15 +16,15 @@ from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 import click
 
+from discovery.cli.calls import call
 from discovery.cli.options import (
     DEFAULT_NODE,
     config_loader,
     config_options,
-    json_option,
     node_options,
     proof_options,
 )
-from discovery.cli.output import print_json, print_table, say
+from discovery.cli.output import Form, output_option, print_table, printed, say
 from discovery.cli.progress import Show, progress
 from discovery.cli.snapshots import new_file, save_snapshot
 from discovery.errors import ConfigError, InvalidField
@@ -139,7 +139,7 @@ def compact(path: Path | None, node_url: str | None, token: str | None) -> None:
       discovery store compact --node http://127.0.0.1:8053
     """
     if node_url is not None:
-        answer = _ask(node_url, token, "POST", "compact")
+        answer = call(node_url, token, "POST", "v1", "store", "compact", body={})
         say(f"{node_url}: history below revision {answer['compact_revision']} is dropped")
         return
     from discovery.kv import offline
@@ -153,9 +153,9 @@ def compact(path: Path | None, node_url: str | None, token: str | None) -> None:
 @store.command()
 @path_option
 @maybe_node_options
-@json_option
+@output_option
 @config_options
-def stats(path: Path | None, node_url: str | None, token: str | None, as_json: bool) -> None:
+def stats(path: Path | None, node_url: str | None, token: str | None, output: Form) -> None:
     """Show revision, sizes and counts of a data directory, or of a running node's store with --node.
 
     \b
@@ -163,7 +163,7 @@ def stats(path: Path | None, node_url: str | None, token: str | None, as_json: b
       discovery store stats --node http://127.0.0.1:8053 --json
     """
     if node_url is not None:
-        answer = _ask(node_url, token, "GET")
+        answer = call(node_url, token, "GET", "v1", "store")
     else:
         import msgspec
 
@@ -171,9 +171,7 @@ def stats(path: Path | None, node_url: str | None, token: str | None, as_json: b
 
         with offline.store_file(_directory(path)) as file:
             answer = msgspec.to_builtins(offline.summary(file))
-    if as_json:
-        print_json(answer)
-    else:
+    if not printed(output, answer):
         rows = [
             (name, "; ".join(value) if isinstance(value, list) else value) for name, value in answer.items()
         ]
@@ -271,16 +269,6 @@ def _directory(path: Path | None) -> Path:
             field="store.engine",
         )
     return Path(config.path)
-
-
-def _ask(node_url: str, token: str | None, method: str, *below: str) -> dict[str, object]:
-    from discovery.cli.remote import Node
-
-    async def call() -> dict[str, object]:
-        async with Node(node_url, token) as node:
-            return await node.call(method, ("v1", "store", *below), body={} if method == "POST" else None)
-
-    return asyncio.run(call())
 
 
 def _with_store(directory: Path, work: Callable[[EmbeddedStore, Show], Awaitable[R]], *, new: bool) -> R:

@@ -7,13 +7,11 @@ output, so that it can go straight into a file.
 
 from __future__ import annotations
 
-import asyncio
-from typing import Any
-
 import click
 
-from discovery.cli.options import config_options, json_option, node_options
-from discovery.cli.output import print_json, print_table, say
+from discovery.cli.calls import call
+from discovery.cli.options import config_options, node_options
+from discovery.cli.output import Form, output_option, print_table, printed, relative, say
 from discovery.errors import InvalidField
 
 DAY = 86400  # seconds
@@ -54,7 +52,7 @@ def token() -> None:
     help="Ask no node: print a token, and the line for http.tokens that lets it in, which holds its hash only.",
 )
 @node_options
-@json_option
+@output_option
 def make(
     name: str,
     role: str,
@@ -63,7 +61,7 @@ def make(
     offline: bool,
     node_url: str,
     token: str | None,
-    as_json: bool,
+    output: Form,
 ) -> None:
     """Make a token for NAME, who will use it, and print it: it can't be shown again.
 
@@ -78,18 +76,17 @@ def make(
             raise click.UsageError(
                 "--offline: a token in the configuration does not expire: leave --days out"
             )
-        _make_offline(role, allowed, as_json)
+        _make_offline(role, allowed, output)
         return
     body = {"name": name, "role": role, "names": list(allowed), "expires_in": (days or 0) * DAY}
-    answer = _ask(node_url, token, "POST", (), body)
-    if as_json:
-        print_json(answer)
+    answer = call(node_url, token, "POST", "v1", "tokens", body=body)
+    if printed(output, answer):
         return
     say(answer["token"])
     click.echo(f"made {answer['id']}: `discovery token revoke {answer['id']}` revokes it", err=True)
 
 
-def _make_offline(role: str, allowed: tuple[str, ...], as_json: bool) -> None:
+def _make_offline(role: str, allowed: tuple[str, ...], output: Form) -> None:
     import secrets
 
     from discovery import tokens
@@ -98,8 +95,7 @@ def _make_offline(role: str, allowed: tuple[str, ...], as_json: bool) -> None:
     made = tokens.MARK + secrets.token_urlsafe(tokens.SECRET_BYTES)
     words = [role, ",".join(allowed), f"sha256:{tokens.hashed(made)}"]
     entry = " ".join(word for word in words if word)
-    if as_json:
-        print_json({"token": made, "entry": entry})
+    if printed(output, {"token": made, "entry": entry}):
         return
     say(made)
     click.echo(f'for the configuration: http: {{tokens: ["{entry}"]}}', err=True)
@@ -107,17 +103,16 @@ def _make_offline(role: str, allowed: tuple[str, ...], as_json: bool) -> None:
 
 @token.command(name="list")
 @node_options
-@json_option
-def list_(node_url: str, token: str | None, as_json: bool) -> None:
+@output_option
+def list_(node_url: str, token: str | None, output: Form) -> None:
     """Show who has a token. What nobody uses any more is best revoked.
 
     \b
     Example:
       discovery token list --token-file admin.token
     """
-    answer = _ask(node_url, token, "GET", ())
-    if as_json:
-        print_json(answer)
+    answer = call(node_url, token, "GET", "v1", "tokens")
+    if printed(output, answer):
         return
     print_table(
         ("id", "name", "role", "names", "made", "expires", "kept in"),
@@ -127,8 +122,8 @@ def list_(node_url: str, token: str | None, as_json: bool) -> None:
                 each["name"],
                 each["role"],
                 ", ".join(each["names"]),
-                each["created_at"],
-                each["expires_at"] or "never",
+                relative(each["created_at"]),
+                relative(each["expires_at"]) or "never",
                 each["source"],
             )
             for each in answer["tokens"]
@@ -148,20 +143,4 @@ def revoke(token_id: str, node_url: str, token: str | None) -> None:
     """
     if not token_id:
         raise InvalidField("ID is empty: `discovery token list` shows them", field="ID")
-    _ask(node_url, token, "DELETE", (token_id,))
-
-
-def _ask(
-    node_url: str,
-    token: str | None,
-    method: str,
-    path: tuple[str, ...],
-    body: dict[str, object] | None = None,
-) -> dict[str, Any]:
-    from discovery.cli.remote import Node
-
-    async def run() -> dict[str, Any]:
-        async with Node(node_url, token) as node:
-            return await node.call(method, ("v1", "tokens", *path), body=body)
-
-    return asyncio.run(run())
+    call(node_url, token, "DELETE", "v1", "tokens", token_id)

@@ -12,27 +12,29 @@ from typing import TYPE_CHECKING
 
 import click
 
-from discovery.cli.options import json_option, node_options, tls_files
-from discovery.cli.output import say
+from discovery.cli.calls import service_argument
+from discovery.cli.options import node_options, tls_files
+from discovery.cli.output import Form, output_option, print_yaml, say
 
 if TYPE_CHECKING:
     from discovery.client import Event
 
 
 @click.command(short_help="Print what is registered, and every change.")
-@click.argument("service", required=False)
+@service_argument(required=False)
 @click.option("--subtree", is_flag=True, help="Also the services below it.")
 @click.option(
     "--since", type=click.IntRange(0), metavar="REVISION", help="Only what has changed after that revision."
 )
-@json_option
+@output_option
 @node_options
 def watch(
-    service: str | None, subtree: bool, since: int | None, as_json: bool, node_url: str, token: str | None
+    service: str | None, subtree: bool, since: int | None, output: Form, node_url: str, token: str | None
 ) -> None:
     """Print the instances of SERVICE, or of all services, and then every change, until ^C.
 
-    It goes on after every break, where --node names several with another of them. With --json each event is a line.
+    It goes on after every break, where --node names several with another of them. With --output json each event is
+    a line, with yaml a document.
 
     \b
     Example:
@@ -41,8 +43,6 @@ def watch(
     """
     if subtree and service is None:
         raise click.UsageError("--subtree needs a service")
-    if service == "":
-        raise click.UsageError("SERVICE is empty")
     from discovery.client import Client
 
     ca, cert, key = tls_files()
@@ -53,8 +53,11 @@ def watch(
             aclosing(client.watch(service, subtree=subtree, since=since)) as events,
         ):
             async for event in events:
-                if as_json:
+                if output == "json":
                     click.echo(_line(event))
+                elif output == "yaml":
+                    click.echo("---")
+                    print_yaml(_document(event))
                 else:
                     say(_words(event))
 
@@ -62,7 +65,11 @@ def watch(
 
 
 def _line(event: Event) -> str:
-    """One line of JSON: the event's fields, and the instance's beside them."""
+    return json.dumps(_document(event), separators=(",", ":"))
+
+
+def _document(event: Event) -> dict[str, object]:
+    """The event's fields, and the instance's beside them."""
     import msgspec
 
     document: dict[str, object] = {"type": event.type, "revision": event.revision}
@@ -70,7 +77,7 @@ def _line(event: Event) -> str:
         document |= msgspec.to_builtins(event.instance) | {"revision": event.revision}
     if event.reason is not None:
         document["reason"] = event.reason
-    return json.dumps(document, separators=(",", ":"))
+    return document
 
 
 def _words(event: Event) -> str:

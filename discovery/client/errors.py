@@ -27,13 +27,15 @@ class ClientError(DiscoveryError):
 
 
 class Unavailable(ClientError):
-    """No node took the call. `retry_after`: seconds to wait before the next try, where a node has named them."""
+    """No node took the call. `retry_after`: seconds to wait before the next try, where a node has named them;
+    `answered`: the HTTP status, where one has answered."""
 
     code, status, exit_code = "unavailable", 503, 1
 
-    def __init__(self, detail: str, *, retry_after: float | None = None) -> None:
+    def __init__(self, detail: str, *, retry_after: float | None = None, answered: int | None = None) -> None:
         super().__init__(detail)
         self.retry_after = retry_after
+        self.answered = answered
 
 
 class Refused(ClientError):

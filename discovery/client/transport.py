@@ -130,15 +130,24 @@ class Transport:
 
     @asynccontextmanager
     async def stream(
-        self, path: Sequence[str], query: Mapping[str, str], *, accept: str, silence: float
+        self,
+        path: Sequence[str],
+        query: Mapping[str, str],
+        *,
+        accept: str,
+        silence: float,
+        method: str = "GET",
+        content: bytes | None = None,
+        content_type: str = "application/json",
     ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """GET of an answer that goes on; its body is the caller's to read, which raises TimeoutError when nothing
-        comes for `silence` seconds. Raises as `call`."""
+        """An answer that goes on; its body is the caller's to read, which raises TimeoutError when nothing comes for
+        `silence` seconds. Raises as `call`."""
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT, sock_read=silence)
+        headers = {"Accept": accept} | ({"Content-Type": content_type} if content is not None else {})
 
         async def attempt(base: URL) -> aiohttp.ClientResponse:
             return await self._ask(
-                "GET", _below(base, path, query), headers={"Accept": accept}, limits=timeout
+                method, _below(base, path, query), headers=headers, limits=timeout, content=content
             )
 
         response = await self._first(attempt)
@@ -169,7 +178,9 @@ class Transport:
         self._at = (begin + 1) % len(self._nodes)  # next time another one has the first word
         waits = [error.retry_after for error in unavailable if error.retry_after is not None]
         raise Unavailable(
-            "; ".join(error.detail for error in unavailable), retry_after=min(waits, default=None)
+            "; ".join(error.detail for error in unavailable),
+            retry_after=min(waits, default=None),
+            answered=next((error.answered for error in unavailable if error.answered), None),
         )
 
     async def _ask(
@@ -216,7 +227,9 @@ async def _no(response: aiohttp.ClientResponse) -> Unavailable | Refused:
     asked = f"{response.method} {response.url}"
     detail = problem.detail or problem.title or f"{asked} was answered with {response.status}"
     if response.status == 429 or response.status >= 500:
-        return Unavailable(f"{response.url.origin()}: {detail}", retry_after=_seconds(response))
+        return Unavailable(
+            f"{response.url.origin()}: {detail}", retry_after=_seconds(response), answered=response.status
+        )
     if problem.field and problem.field not in detail:
         detail = f"{problem.field}: {detail}"
     return refused(detail, response.status, problem.field)

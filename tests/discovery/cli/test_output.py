@@ -55,12 +55,25 @@ def test_drawn_on_a_terminal(draw: Draw) -> None:
     assert "a-much-longer-name" in shown
 
 
-@pytest.mark.parametrize(("variable", "value"), [("NO_COLOR", "1"), ("COLUMNS", "20")])
-def test_plain_without_colour_or_room(
-    draw: Draw, monkeypatch: pytest.MonkeyPatch, variable: str, value: str
-) -> None:
+@pytest.mark.parametrize(("variable", "value"), [("NO_COLOR", "1"), ("TERM", "dumb")])
+def test_plain_without_colour(draw: Draw, monkeypatch: pytest.MonkeyPatch, variable: str, value: str) -> None:
     monkeypatch.setenv(variable, value)
     assert draw(COLUMNS, ROWS).splitlines() == PLAIN
+
+
+@pytest.mark.parametrize("colour", ["", "1"])
+def test_a_block_a_row_where_there_is_no_room(
+    draw: Draw, monkeypatch: pytest.MonkeyPatch, colour: str
+) -> None:
+    monkeypatch.setenv("COLUMNS", "20")
+    monkeypatch.setenv("NO_COLOR", colour)
+    assert draw(COLUMNS, ROWS).splitlines() == [
+        "NAME  web",
+        "PORT  80",
+        "",
+        "NAME  a-much-longer-",
+        "      name",
+    ]
 
 
 def test_cells_are_text_and_not_markup_or_escapes(draw: Draw) -> None:
