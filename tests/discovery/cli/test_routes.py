@@ -61,7 +61,6 @@ STREAMED = {"watch"}  # `discovery watch`: tests/e2e/test_watch.py
 IN_PATH = {"{service}": "web", "{instance}": "i1", "{lease}": "6a", "{token}": "1", "{key}": "/skydns/a"}
 
 
-
 def test_the_commands_are_for_calls_that_there_are() -> None:
     assert {call.id for call in CALLS.values()} >= COMMANDS.keys() | STREAMED
 
