@@ -89,6 +89,8 @@ class View:
         branch = self.find(path)
         if branch is None or not branch.records:
             return None
+        if len(branch.records) == 1:
+            return branch.records[0]
         key = names.key_of(path, self._prefix)
         return next((record for record in branch.records if record.key == key), branch.records[0])
 

@@ -18,6 +18,8 @@ from discovery.registry import Precondition, Revisions
 
 R = TypeVar("R", bound=web.StreamResponse)
 
+_ENCODER = msgspec.json.Encoder()
+_JSON = {"Content-Type": "application/json; charset=utf-8"}
 _TAG = re.compile(r'\s*(W/)?"([\x21\x23-\x7e\x80-\xff]*)"\s*(?:,|\Z)')
 _OURS = re.compile(r"[1-9][0-9]{0,18}\Z")
 
@@ -34,11 +36,10 @@ def reply(
 
     When the view has not reached that revision in time, X-View-Revision says how far it is.
     """
-    response = web.Response(status=status)
-    if body is not None:
-        response = web.Response(
-            status=status, body=msgspec.json.encode(body), content_type="application/json", charset="utf-8"
-        )
+    if body is None:
+        response = web.Response(status=status)
+    else:
+        response = web.Response(status=status, body=_ENCODER.encode(body), headers=_JSON)
     return reflect(request, response, revision=revision, etag=etag)
 
 

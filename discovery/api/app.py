@@ -30,10 +30,12 @@ from discovery.api import (
     watch,
 )
 from discovery.api.access import V2, access
+from discovery.api.admission import EXEMPT
 from discovery.api.auditing import audit
 from discovery.api.browsers import add_headers
 from discovery.api.changes import CHANGES, Changes
 from discovery.api.connection import MAX_HEADER, MAX_LINE, Connection, Runner
+from discovery.api.hot import HotCalls
 from discovery.api.parts import PARTS, ApiParts
 from discovery.api.problems import Handler, count, problems
 from discovery.errors import TooManyRequests
@@ -85,6 +87,7 @@ def make_runner(app: web.Application, *, idle_seconds: float = IDLE_SECONDS) -> 
     return Runner(
         app,
         app[PARTS].admission,
+        HotCalls(app),
         keepalive_timeout=idle_seconds,
         lingering_time=min(LINGER_SECONDS, idle_seconds),
         max_line_size=MAX_LINE,
@@ -100,8 +103,10 @@ async def _within_rate(request: web.Request, handler: Handler) -> web.StreamResp
     """Before a token is looked at: so that none can be guessed faster."""
     parts = request.app[PARTS]
     connection = cast(Connection, request.protocol)
-    if request.path in _PROBES or parts.admission.permits(
-        connection.client, asyncio.get_running_loop().time()
+    if (
+        connection.client == EXEMPT
+        or request.path in _PROBES
+        or parts.admission.permits(connection.client, asyncio.get_running_loop().time())
     ):
         return await handler(request)
     error = TooManyRequests(

@@ -190,22 +190,27 @@ def heartbeat_every(ttl: int | None) -> float | None:
 async def read_body(request: web.Request, limit: int = MAX_BODY) -> bytes:
     """The whole body. Raises TooLarge, UnsupportedEncoding, InvalidField when it is damaged, and 408 when it does not
     arrive in BODY_SECONDS."""
-    encoding = request.headers.get("Content-Encoding", "identity").strip()
-    if encoding.lower() not in ("", "identity"):
+    encoding = request.headers.get("Content-Encoding")
+    if encoding is not None and encoding.strip().lower() not in ("", "identity"):
         raise UnsupportedEncoding(
-            f"the body is encoded with {encoding!r}: send it as it is, without Content-Encoding",
+            f"the body is encoded with {encoding.strip()!r}: send it as it is, without Content-Encoding",
             field="Content-Encoding",
         )
-    too_large = TooLarge(f"the body is larger than {limit} bytes: send less at once")
     if (request.content_length or 0) > limit:
-        raise too_large
+        raise _too_large(limit)
+    content = request.content
+    if content.is_eof() and content.exception() is None:
+        whole = content.read_nowait()
+        if len(whole) > limit:
+            raise _too_large(limit)
+        return whole
     body = bytearray()
     try:
         async with asyncio.timeout(BODY_SECONDS):
-            async for chunk in request.content.iter_any():
+            async for chunk in content.iter_any():
                 body += chunk
                 if len(body) > limit:
-                    raise too_large
+                    raise _too_large(limit)
     except TimeoutError:
         raise web.HTTPRequestTimeout from None
     except web.RequestPayloadError:
@@ -213,6 +218,10 @@ async def read_body(request: web.Request, limit: int = MAX_BODY) -> bytes:
             "the body is damaged: its length or encoding is not what its headers say"
         ) from None
     return bytes(body)
+
+
+def _too_large(limit: int) -> TooLarge:
+    return TooLarge(f"the body is larger than {limit} bytes: send less at once")
 
 
 async def read(request: web.Request, body_type: type[T], limit: int = MAX_BODY) -> T:
@@ -266,6 +275,8 @@ def _key_at_fault(name: str, body: bytes, body_type: type[object]) -> str:
 def query(request: web.Request, *allowed: str) -> dict[str, str]:
     """The query's parameters. Raises InvalidField for one that is not `allowed` or stands twice."""
     found: dict[str, str] = {}
+    if not request.query_string:
+        return found
     for name, text in request.query.items():
         if name not in allowed:
             known = ", ".join(allowed) or "none"

@@ -10,6 +10,7 @@ names that anybody may own are refused as `Host`: one that is pointed at 127.0.0
 from __future__ import annotations
 
 import ipaddress
+from functools import lru_cache
 
 from aiohttp import web
 
@@ -56,17 +57,24 @@ def _check_origin(request: web.Request) -> None:
 
 
 def _check_host(request: web.Request) -> None:
-    host = _bare(request.host)
+    if _may_be_anybodys(request.host):
+        raise Misdirected(
+            f"{_bare(request.host)} may be anybody's name for this machine: while no token is asked for, call the "
+            "node as localhost or by its address, or make a token (discovery token make), or set http.open: true",
+            field="Host",
+        )
+
+
+@lru_cache(maxsize=256)
+def _may_be_anybodys(host: str) -> bool:
+    host = _bare(host)
     if "." not in host or host.endswith(".localhost"):
-        return  # a name of one label is nobody's on the internet
+        return False  # a name of one label is nobody's on the internet
     try:
         ipaddress.ip_address(host)
     except ValueError:
-        raise Misdirected(
-            f"{host} may be anybody's name for this machine: while no token is asked for, call the node as localhost "
-            "or by its address, or make a token (discovery token make), or set http.open: true",
-            field="Host",
-        ) from None
+        return True
+    return False
 
 
 def _bare(host: str) -> str:

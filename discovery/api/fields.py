@@ -27,6 +27,8 @@ from discovery.tree import Record
 MAX_TEXT = 60_000  # bytes
 MAX_PORT = 65535
 
+_LEASE_ID = re.compile(r"[0-9a-fA-F]{1,16}\Z")
+
 
 # ---------------------------------------------------------------- in
 
@@ -132,7 +134,7 @@ def service_path(request: web.Request, parts: ApiParts) -> Path:
 def named_service(parts: ApiParts, service: str) -> Path:
     """Raises InvalidField."""
     path = names.service_path(service, parts.zones)
-    if not names.is_name(path):
+    if names.wire_length(path) > names.MAX_NAME:  # its labels were looked at
         raise InvalidField("service: the name is longer than 255 bytes; shorten it", field="service")
     return path
 
@@ -146,7 +148,7 @@ def named_instance(parts: ApiParts, service: str, instance: str) -> Path:
     """Raises InvalidField."""
     label = names.check_label(instance, "instance")
     path = (*named_service(parts, service), label)
-    if not names.is_name(path):
+    if names.wire_length(path) > names.MAX_NAME:
         raise InvalidField(
             "instance: with it the name is longer than 255 bytes; shorten it", field="instance"
         )
@@ -165,7 +167,7 @@ def lease_of(body: InstanceBody) -> tuple[int | None, int | None]:
 
 def lease_id(text: str, field: str = "lease") -> int:
     """An id as etcdctl prints it, hex digits. Raises InvalidField."""
-    if 0 < len(text) <= 16 and all(digit in "0123456789abcdefABCDEF" for digit in text):
+    if _LEASE_ID.match(text):
         number = int(text, 16)
         if 0 < number <= MAX_LEASE_ID:
             return number
