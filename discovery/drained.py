@@ -2,7 +2,8 @@
 
 Owns the keys below `/discovery/drained/`, each with the whole key that it stood under behind that, its value as it
 was, and the time; and what is known of them here, in memory, as the view knows the rest. It never writes: `draining`
-does, and tells it at once. How: a read, then a watch. While the store is out of reach the last state stands.
+does, and tells it at once. How: a read, then a watch, and only of what these tell the listener hears. While the store
+is out of reach the last state stands.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterator
+from typing import Protocol
 
 import msgspec
 
@@ -83,8 +85,15 @@ def read(kv: KV, prefix: str) -> Drained | None:
     return Drained(record, kv, moved.at)
 
 
+class Listener(Protocol):
+    """Who is told of each change that the store tells of, right after."""
+
+    def drained_changed(self, path: Path, revision: int, *, news: bool) -> None:
+        """`news` False: it was known here before, since this node did it."""
+
+
 class DrainedInstances:
-    """All of them. `prefix` without a final slash."""
+    """All of them. `prefix` without a final slash; `revision` is that of the last change the store told of, 0: none."""
 
     def __init__(self, store: Store, *, prefix: str) -> None:
         self._store = store
@@ -93,6 +102,8 @@ class DrainedInstances:
         self._held: dict[Path, Drained] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self.loaded = asyncio.Event()
+        self.revision = 0
+        self.listener: Listener | None = None
 
     def start(self) -> None:
         self._tasks = [asyncio.create_task(self._follow(), name="drained-follow")]
@@ -120,21 +131,25 @@ class DrainedInstances:
 
     # ------------------------------------------------------------ being told
 
-    def put(self, kv: KV) -> None:
-        """What stands there now, where nothing newer is known."""
+    def put(self, kv: KV) -> bool:
+        """What stands there now, where nothing newer is known; whether it was news."""
         drained = read(kv, self._prefix)
         if drained is None:
-            return
+            return False
         held = self._held.get(drained.record.path)
-        if held is None or held.kv.mod_revision < kv.mod_revision:
-            self._held[drained.record.path] = drained
+        if held is not None and held.kv.mod_revision >= kv.mod_revision:
+            return False
+        self._held[drained.record.path] = drained
+        return True
 
-    def remove(self, key: bytes, revision: int) -> None:
-        """What was removed at that revision, or before it was seen to be gone."""
+    def remove(self, key: bytes, revision: int) -> bool:
+        """What was removed at that revision, or before it was seen to be gone; whether it was news."""
         path = names.path_of(original_key(key), self._prefix)
         held = self._held.get(path) if path is not None else None
-        if path is not None and held is not None and held.kv.key == key and held.kv.mod_revision <= revision:
-            del self._held[path]
+        if path is None or held is None or held.kv.key != key or held.kv.mod_revision > revision:
+            return False
+        del self._held[path]
+        return True
 
     # ------------------------------------------------------------ inside
 
@@ -150,11 +165,12 @@ class DrainedInstances:
         end = prefix_end(self._key)
         found = await self._store.range(self._key, end)
         there = {kv.key for kv in found.kvs}
-        for held in list(self._held.values()):
-            if held.kv.key not in there:
-                self.remove(held.kv.key, found.revision)
-        for kv in found.kvs:
-            self.put(kv)
+        changed = [held.kv.key for held in self._held.values() if held.kv.key not in there]
+        changed = [key for key in changed if self.remove(key, found.revision)]
+        changed += [kv.key for kv in found.kvs if self.put(kv)]
+        if self.loaded.is_set():  # after a break; before, nobody was told anything
+            for key in changed:
+                self._tell(key, found.revision, news=True)
         self.loaded.set()
         watch = self._store.watch(self._key, end, from_revision=found.revision + 1, history=found.history)
         async with watch as batches:
@@ -163,7 +179,13 @@ class DrainedInstances:
                     self._apply(event)
 
     def _apply(self, event: Event) -> None:
-        if event.deleted:
-            self.remove(event.kv.key, event.kv.mod_revision)
-        else:
-            self.put(event.kv)
+        kv = event.kv
+        news = self.remove(kv.key, kv.mod_revision) if event.deleted else self.put(kv)
+        self._tell(kv.key, kv.mod_revision, news=news)
+
+    def _tell(self, key: bytes, revision: int, *, news: bool) -> None:
+        path = names.path_of(original_key(key), self._prefix)
+        if path is not None:
+            self.revision = max(self.revision, revision)
+            if self.listener is not None:
+                self.listener.drained_changed(path, revision, news=news)

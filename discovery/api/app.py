@@ -37,6 +37,7 @@ from discovery.api.changes import CHANGES, Changes
 from discovery.api.connection import MAX_HEADER, MAX_LINE, Connection, Runner
 from discovery.api.hot import HotCalls
 from discovery.api.parts import PARTS, ApiParts
+from discovery.api.polls import POLLS, Polls
 from discovery.api.problems import Handler, count, problems
 from discovery.errors import TooManyRequests
 
@@ -56,6 +57,8 @@ def make_app(parts: ApiParts) -> web.Application:
     app.on_response_prepare.append(add_headers)
     changes = app[CHANGES] = Changes(parts)
     changes.start()
+    polls = app[POLLS] = Polls(parts)
+    polls.start()
     app.on_shutdown.append(_end_streams)  # before the connections are waited for
     app.add_routes(
         [
@@ -80,6 +83,7 @@ def make_app(parts: ApiParts) -> web.Application:
 
 async def _end_streams(app: web.Application) -> None:
     app[CHANGES].close()
+    app[POLLS].close()
 
 
 def make_runner(app: web.Application, *, idle_seconds: float = IDLE_SECONDS) -> web.AppRunner:

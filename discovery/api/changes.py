@@ -1,6 +1,6 @@
-"""The hub of changes: what the feed told the view, passed on to all who wait for it over HTTP.
+"""The hub of changes: what the feed told the view, passed on to all who watch it over HTTP.
 
-Owns the topics (what is watched, in one format), their bounded rings of lines, and who waits for a service to change.
+Owns what can be watched (a scope), the topics (a scope in one format), and their bounded rings of lines.
 It never writes to a connection and never waits for a reader: one that fell out of the ring is told so. How: an event
 is encoded once; a topic joins what came together into one piece, which all its streams share. With many streams the
 pieces are made more seldom, since each costs a write for every stream.
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from aiohttp import web
@@ -25,7 +25,6 @@ from discovery.names import Path
 RING_BYTES = 4 << 20  # that a reader may be behind
 KEEP_ALIVE = 10.0  # seconds; the promise is 15
 SECONDS_PER_STREAM = 50e-6  # what a piece costs for each stream that is told: so long the next one waits
-CHANGED = 100_000  # services whose last change is remembered
 
 
 class Scope(NamedTuple):
@@ -130,9 +129,6 @@ class Changes:
         self._parts = parts
         self._topics: dict[tuple[Scope, Format], Topic] = {}
         self._scopes: dict[Scope, list[Topic]] = {}
-        self._changed: dict[Scope, int] = {}
-        self._changed_since = 0  # before, changes may have been forgotten
-        self._waiting: dict[Scope, set[asyncio.Future[None]]] = {}
         self.closed = False
         self.loaded = self.last = 0
 
@@ -141,12 +137,11 @@ class Changes:
         self._parts.feed.listeners.append(self)
 
     def close(self) -> None:
-        """All streams end, and nobody waits any longer."""
+        """All streams end."""
         self.closed = True
         if self in self._parts.feed.listeners:
             self._parts.feed.listeners.remove(self)
         self._close_topics()
-        self._rouse(list(self._waiting))
 
     # ------------------------------------------------------------ streams
 
@@ -191,29 +186,6 @@ class Changes:
         gone = Gone(revision, service, fields.label_text(path), names.to_text(path), reason)
         return Told(revision, gone)
 
-    # ------------------------------------------------------------ long polls
-
-    async def wait(self, scope: Scope, since: int, seconds: float) -> None:
-        """Returns when `scope` has changed after `since`, or may have, at the latest after `seconds`."""
-        if since < self._changed_since or self._changed.get(scope, 0) > since or self.closed:
-            return
-        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        waiting = self._waiting.setdefault(scope, set())
-        waiting.add(waiter)
-        try:
-            async with asyncio.timeout(seconds):
-                await waiter
-        except TimeoutError:
-            pass
-        finally:
-            waiting.discard(waiter)
-            if not waiting and self._waiting.get(scope) is waiting:
-                del self._waiting[scope]
-
-    def waited_for(self) -> Collection[Scope]:
-        """Where long polls wait for a change now."""
-        return self._waiting.keys()
-
     # ------------------------------------------------------------ what the feed tells
 
     def applied(self, events: Sequence[Event], revision: int) -> None:
@@ -225,18 +197,11 @@ class Changes:
             path = names.path_of(event.kv.key, self._parts.config.store.prefix)
             if not path:
                 continue
-            scopes = _scopes(path)
             line: Told | None = None
-            for scope in scopes:
-                self._changed[scope] = revision
+            for scope in scopes_of(path):
                 for topic in self._scopes.get(scope, ()):
                     line = line or self.told(path, event, revision)
                     told.setdefault(topic, []).append(line)
-            if self._waiting:
-                self._rouse(scopes)
-        if len(self._changed) > CHANGED:
-            self._changed.clear()
-            self._changed_since = revision
         for topic, lines in told.items():
             for each in lines[:-1]:
                 topic.add(each.line(topic.form, more=True))
@@ -245,10 +210,8 @@ class Changes:
 
     def reloaded(self, revision: int) -> None:
         """What happened in between is not known here: every stream begins anew where the store knows it."""
-        self.loaded = self.last = self._changed_since = revision
-        self._changed.clear()
+        self.loaded = self.last = revision
         self._close_topics()
-        self._rouse(list(self._waiting))
 
     # ------------------------------------------------------------ inside
 
@@ -258,12 +221,6 @@ class Changes:
         self._scopes.clear()
         for topic in topics:
             topic.close()
-
-    def _rouse(self, scopes: Sequence[Scope]) -> None:
-        for scope in scopes:
-            for waiter in self._waiting.get(scope, ()):
-                if not waiter.done():
-                    waiter.set_result(None)
 
     def _reason(self, event: Event, revision: int, past: bool) -> str | None:
         if not event.deleted:
@@ -287,8 +244,8 @@ def covers(scope: Scope, path: Path) -> bool:
     return path[: len(service)] == service if scope.subtree else path[:-1] == service
 
 
-def _scopes(path: Path) -> list[Scope]:
-    """All whose streams are told of the record at `path`."""
+def scopes_of(path: Path) -> list[Scope]:
+    """All that are told of the record at `path`."""
     below = [Scope(path[:length], True) for length in range(len(path) + 1)]
     return [EVERYTHING, Scope(path[:-1]), *below]
 

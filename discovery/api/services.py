@@ -16,8 +16,9 @@ from aiohttp import web
 from discovery import names
 from discovery.api import access, bodies, fields, problems
 from discovery.api.answers import precondition, reflect, reply
-from discovery.api.changes import CHANGES, Scope
+from discovery.api.changes import Scope
 from discovery.api.parts import PARTS, ApiParts
+from discovery.api.polls import POLLS
 from discovery.api.problems import Handler
 from discovery.errors import InvalidField, NotFound, PreconditionFailed, StoreError
 from discovery.registry import lease_text
@@ -167,9 +168,9 @@ async def list_instances(request: web.Request) -> web.Response:
     parameters = bodies.query(request, "leases", "subtree", "index", "wait")
     path = fields.service_path(request, parts)
     subtree = bodies.flag(parameters, "subtree")
-    await _changed(request, parts, parameters, Scope(path, subtree))
+    await _changed(request, parameters, Scope(path, subtree))
     instances = _instances(parts, path, subtree)
-    revision = parts.view.revision
+    revision = request.app[POLLS].revision
     if bodies.flag(parameters, "leases"):
         await _add_expiry(parts, instances)
     return reply(
@@ -179,9 +180,7 @@ async def list_instances(request: web.Request) -> web.Response:
     )
 
 
-async def _changed(
-    request: web.Request, parts: ApiParts, parameters: Mapping[str, str], scope: Scope
-) -> None:
+async def _changed(request: web.Request, parameters: Mapping[str, str], scope: Scope) -> None:
     """Waits, where a long poll asks for it, until `scope` has changed after the revision `index`."""
     index = bodies.number(parameters, "index", 0, MAX_INDEX)
     wait = bodies.number(parameters, "wait", 0, MAX_WAIT)
@@ -189,9 +188,7 @@ async def _changed(
         if wait is not None:
             raise InvalidField("wait: it needs index, the revision that was seen last", field="wait")
         return
-    seconds = WAIT if wait is None else wait
-    # A view that has not reached the revision yet is behind another node's: what comes next may be news.
-    await request.app[CHANGES].wait(scope, min(index, parts.view.revision), seconds)
+    await request.app[POLLS].wait(scope, index, WAIT if wait is None else wait)
 
 
 def _instances(parts: ApiParts, path: names.Path, subtree: bool) -> list[bodies.Instance]:
