@@ -1,18 +1,19 @@
 """One command that runs while it is registered: what `discovery run` does.
 
 Owns the command's process: it starts it, registers it, passes signals on, and takes it out of DNS before it is told
-to end, so that nobody is sent to it any more. When it ends by itself it is deregistered at once. The command ends
-with this process, even when this is killed: what nobody beats for must not go on unseen.
+to end, so that nobody is sent to it any more. When it ends by itself it is deregistered at once. ^C and ^\\ of a
+terminal reach it without us, and what it makes of them is its own: it stays registered for as long as it lives. It
+ends with this process, even when this is killed: what nobody beats for must not go on unseen.
 """
 
 from __future__ import annotations
 
 import asyncio
 import ctypes
-import os
 import signal
 from collections.abc import Sequence
 
+from discovery.agent.signals import Sent, received, unblock
 from discovery.client import Registration
 from discovery.errors import DiscoveryError
 
@@ -25,7 +26,6 @@ PASSED = (
     signal.SIGUSR2,
 )
 ENDING = (signal.SIGTERM, signal.SIGINT)
-FROM_TERMINAL = (signal.SIGINT, signal.SIGQUIT)  # ^C and ^\ reach the command by themselves
 LONGEST_WAIT = 30.0  # seconds that the command goes on, at most, until no resolver can hold it any more
 NOT_FOUND, NOT_STARTED = 127, 126  # as shells have it
 PR_SET_PDEATHSIG = 1
@@ -45,10 +45,12 @@ class CommandMissing(NotStarted):
 
 async def run(registration: Registration, words: Sequence[str]) -> int:
     """The command's exit status; 128 and the signal's number where one ended it. Raises NotStarted."""
-    signals: asyncio.Queue[signal.Signals] = asyncio.Queue()
-    loop = asyncio.get_running_loop()
-    for number in PASSED:
-        loop.add_signal_handler(number, signals.put_nowait, number)
+    with received(PASSED) as signals:
+        status = await _run(signals, registration, words)
+    return status if status >= 0 else 128 - status
+
+
+async def _run(signals: asyncio.Queue[Sent], registration: Registration, words: Sequence[str]) -> int:
     process = await _started(words)
     ended = asyncio.create_task(process.wait())
     try:
@@ -63,12 +65,12 @@ async def run(registration: Registration, words: Sequence[str]) -> int:
         if process.returncode is None:
             process.kill()
         status = await ended
-    return status if status >= 0 else 128 - status
+    return status
 
 
 async def _started(words: Sequence[str]) -> asyncio.subprocess.Process:
     try:
-        return await asyncio.create_subprocess_exec(*words, preexec_fn=_end_with_parent)
+        return await asyncio.create_subprocess_exec(*words, preexec_fn=_before)
     except FileNotFoundError:
         raise CommandMissing(f"there is no command {words[0]!r}: nothing was registered") from None
     except OSError as error:
@@ -77,23 +79,23 @@ async def _started(words: Sequence[str]) -> asyncio.subprocess.Process:
         ) from None
 
 
-def _end_with_parent() -> None:
+def _before() -> None:
     """In the child, before the command: SIGTERM when this process is gone (prctl(2))."""
+    unblock()
     _libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 async def _pass(
-    signals: asyncio.Queue[signal.Signals], process: asyncio.subprocess.Process, registration: Registration
+    signals: asyncio.Queue[Sent], process: asyncio.subprocess.Process, registration: Registration
 ) -> None:
     """Signals go to the command as they come. The first that is to end it waits until nobody is sent to it any more;
     a second one doesn't."""
     leaving: asyncio.Task[None] | None = None
     try:
         while True:
-            number = await signals.get()
-            if _from_terminal(number):
-                registration.healthy = False  # the command has it already, and may be ending
-                continue
+            number, by_terminal = await signals.get()
+            if by_terminal:
+                continue  # the command has it already
             if number in ENDING:
                 if leaving is None:
                     leaving = asyncio.create_task(_leave(number, process, registration))
@@ -116,10 +118,3 @@ async def _leave(
 def _send(process: asyncio.subprocess.Process, number: signal.Signals) -> None:
     if process.returncode is None:
         process.send_signal(number)
-
-
-def _from_terminal(number: signal.Signals) -> bool:
-    try:
-        return number in FROM_TERMINAL and os.tcgetpgrp(0) == os.getpgrp()
-    except OSError:
-        return False  # standard input is no terminal

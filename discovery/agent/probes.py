@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 import aiohttp
 
+from discovery.agent.signals import unblock
 from discovery.client import Check
 from discovery.client.questions import ask
 from discovery.errors import ConfigError
@@ -54,6 +55,7 @@ def command(words: Sequence[str]) -> Check:
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.DEVNULL,
             start_new_session=True,
+            preexec_fn=unblock,
         )
         try:
             status = await process.wait()

@@ -45,7 +45,8 @@ def run(
     """Run COMMAND, and keep it registered while it runs.
 
     SIGTERM and SIGINT take it out of DNS first and reach the command when no resolver can still hold it (a second
-    one at once); other signals are passed on. It exits with the command's status, 128 + N when signal N ended it.
+    one at once); other signals are passed on. ^C in a terminal reaches the command at once, which stays registered
+    until it has ended. It exits with the command's status, 128 + N when signal N ended it.
 
     \b
     Example:

@@ -202,12 +202,11 @@ def test_a_step_of_the_clock_does_nothing(tmp_path: Path) -> None:
         in_dns(node, "web")
 
 
-def test_terminal_interrupts_reach_the_command_once(node: RunningNode, tmp_path: Path) -> None:
-    """A terminal sends ^C to both; the command gets it once, and run deregisters."""
-    told = tmp_path / "told"
-    go, ready = tmp_path / "go", tmp_path / "ready"
-    script = f"trap 'echo int >> {told}' INT; echo > {ready}; while [ ! -e {go} ]; do sleep 0.05; done"
-    words = ["--node", node.url, "--service", "web", "--port", "8080", "--host", "10.0.0.1"]
+@contextmanager
+def in_terminal(node: RunningNode, script: str) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+    """`discovery run` in the foreground of a terminal of its own, and where its keys are pressed."""
+    words = ["--node", node.url, "--service", "web", "--port", "8080", "--host", "10.0.0.1", "--ttl", "1"]
+    words += ["--lease-ttl", str(LEASE)]
     leader, follower = os.openpty()
     try:
         process = subprocess.Popen(
@@ -217,17 +216,54 @@ def test_terminal_interrupts_reach_the_command_once(node: RunningNode, tmp_path:
             stderr=follower,
         )
         try:
-            in_dns(node, "web", 8080)
-            written(ready)
-            os.write(leader, b"\x03")
-            in_dns(node, "web")
-            assert written(told) == "int"
-            go.touch()
-            assert process.wait(LONG) == 0
-            assert told.read_text() == "int\n"
+            yield process, leader
         finally:
             process.kill()
             process.wait()
     finally:
         os.close(leader)
         os.close(follower)
+
+
+def test_a_command_that_survives_the_terminals_interrupt_stays_registered(
+    node: RunningNode, tmp_path: Path
+) -> None:
+    """A terminal sends ^C to both, so the command gets it once; only its end takes it out."""
+    told = tmp_path / "told"
+    go, ready = tmp_path / "go", tmp_path / "ready"
+    script = f"trap 'echo int >> {told}' INT; echo > {ready}; while [ ! -e {go} ]; do sleep 0.05; done"
+    with in_terminal(node, script) as (process, keys):
+        in_dns(node, "web", 8080)
+        written(ready)
+        os.write(keys, b"\x03")
+        assert written(told) == "int"
+        beats(node)
+        beats(node)
+        assert ports(node, "web") == {8080}
+        go.touch()
+        assert process.wait(LONG) == 0
+        assert told.read_text() == "int\n"
+        assert ports(node, "web") == set()
+
+
+def test_an_interrupt_of_a_process_reaches_the_command_in_a_terminal_too(
+    node: RunningNode, tmp_path: Path
+) -> None:
+    told, ready = tmp_path / "told", tmp_path / "ready"
+    script = f"trap 'echo int >> {told}; exit 7' INT; echo > {ready}; while :; do sleep 0.05; done"
+    with in_terminal(node, script) as (process, _):
+        in_dns(node, "web", 8080)
+        written(ready)
+        process.send_signal(signal.SIGINT)
+        in_dns(node, "web")
+        assert process.wait(LONG) == 7
+        assert told.read_text() == "int\n"
+
+
+def test_signals_reach_the_commands_of_checks(node: RunningNode, tmp_path: Path) -> None:
+    """None is blocked there, as in a program that anybody starts."""
+    blocked = tmp_path / "blocked"
+    check = f"sh -c 'grep SigBlk /proc/self/status > {blocked}'"
+    with running(node, tmp_path, "exec sleep 1000", "--check", check):
+        in_dns(node, "web", 8080)
+    assert int(written(blocked).split()[1], 16) == 0
