@@ -21,6 +21,7 @@ from discovery.cli.batch import batch
 from discovery.cli.cluster import cluster
 from discovery.cli.completion import completion
 from discovery.cli.config import config
+from discovery.cli.doctor import doctor
 from discovery.cli.drain import drain, undrain
 from discovery.cli.explain import explain, zone
 from discovery.cli.lease import lease
@@ -70,6 +71,7 @@ for _command in (
     explain,
     zone,
     health,
+    doctor,
     metrics,
     config,
     store,

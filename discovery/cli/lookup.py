@@ -65,15 +65,24 @@ def lookup(name: str, type_: str, server: str, timeout: float, output: Form) -> 
         address = parse_address(server)
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--server") from None
+    answer = ask(name, type_, address, timeout) | {"server": server}
+    if not printed(output, answer):
+        click.echo(_like_dig(answer))
+
+
+def ask(name: str, type_: str, address: tuple[str, int], timeout: float) -> dict[str, Any]:  # Any: JSON
+    """The reply to one question as plain values, as `--output json` prints it.
+
+    Raises click.BadParameter for what can't be asked, and NodeUnreachable after `TRIES` tries of `timeout` seconds.
+    """
     query = _query(name, type_)
+    server = f"{address[0]}:{address[1]}"
     started = time.monotonic()
     raw, transport = _ask(query.pack(), address, timeout)
     took_ms = (time.monotonic() - started) * 1000
     record, found = _parse(raw, server)
     facts = {"server": server, "transport": transport, "query_time_ms": round(took_ms, 3), "size": len(raw)}
-    answer = _plain(record, found) | facts
-    if not printed(output, answer):
-        click.echo(_like_dig(answer))
+    return _plain(record, found) | facts
 
 
 # ---------------------------------------------------------------- the question

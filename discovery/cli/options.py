@@ -124,6 +124,12 @@ def _token(context: click.Context, option: click.Parameter, token: str | None) -
         ) from None
 
 
+def token_file() -> str | None:
+    """The file `--token-file` of the running command."""
+    context = click.get_current_context(silent=True)
+    return None if context is None else context.meta.get(f"{_TLS}.token_file")
+
+
 def tls_files() -> tuple[str | None, str | None, str | None]:
     """The files `--ca`, `--cert` and `--key` of the running command."""
     context = click.get_current_context(silent=True)

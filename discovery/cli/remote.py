@@ -106,6 +106,6 @@ class Node:
 def _at_a_terminal(error: Unavailable) -> Unavailable | NodeUnreachable:
     if error.answered is not None:
         return error
-    if "certificate" in error.detail:
+    if "its certificate is not trusted" in error.detail:
         return NodeUnreachable(f"{error.detail}: name its CA with --ca")
     return NodeUnreachable(f"{error.detail}; start one with `discovery serve` or name another with --node")

@@ -258,6 +258,9 @@ async def _read(response: aiohttp.ClientResponse, kind: type[T]) -> T:
 def _unavailable(url: URL, error: Exception) -> Unavailable:
     if isinstance(error, TimeoutError):
         reason = "nothing came in time"
+    elif isinstance(error, aiohttp.ClientConnectorCertificateError):
+        why = getattr(error.certificate_error, "verify_message", "") or error.certificate_error
+        reason = f"its certificate is not trusted, {why}"
     elif isinstance(error, aiohttp.ClientSSLError | ssl.SSLError):
         reason = str(error)  # its number is OpenSSL's
     elif isinstance(error, OSError) and error.errno:
