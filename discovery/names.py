@@ -22,6 +22,7 @@ WILDCARDS = frozenset({b"*", b"any"})
 
 _API_LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?\Z")
 _HOST_LABEL = re.compile(rb"[a-z0-9_-]+\Z")
+_PLAIN_NAME = re.compile(rb"[a-zA-Z0-9_*/.-]+\Z")
 _PLAIN = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_*/")
 
 
@@ -39,6 +40,9 @@ def to_text(path: Path) -> str:
     """The name as a master file writes it, with the final dot; unusual bytes as `\\.` or `\\DDD`."""
     if not path:
         return "."
+    text = b".".join((*reversed(path), b""))
+    if _PLAIN_NAME.match(text) and text.count(b".") == len(path):
+        return text.decode()
     out = []
     for label in reversed(path):
         for byte in label:

@@ -78,6 +78,9 @@ SWITCH_INTERVAL = 0.0001
 """Seconds (Python's own: 0.005) after which a thread that waits for the interpreter gets it from a busy one: beside
 DNS at full load the store's threads wait for it at every step, and writers for them."""
 
+GC_THRESHOLD = (20_000, 20, 20)
+"""Python's own (700, 10, 10) looks for cycles so often that it takes a tenth of a registration's time."""
+
 
 class Node:
     """One node. `start` and `stop` once each; `load` reads the configuration anew for a reload."""
@@ -351,6 +354,7 @@ async def run(loaded: Loaded, *, load: Callable[[], Loaded], announce: Announce)
     loop = asyncio.get_running_loop()
     stopping, hurrying = asyncio.Event(), asyncio.Event()
     sys.setswitchinterval(SWITCH_INTERVAL)
+    gc.set_threshold(*GC_THRESHOLD)
     _allow_open_files()
     node = Node(loaded, load)
 

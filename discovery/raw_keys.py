@@ -212,11 +212,14 @@ class RawKeys:
         await self._feed.wait(done.revision, WAIT_FOR_VIEW)
         return done.revision
 
-    async def release(self, held: KV | None, use: int) -> None:
-        """Revokes the lease that a key was taken off, when it was the key's own and nothing else hangs on it."""
+    async def release(self, held: KV | None, use: int, stored: Service | None = None) -> None:
+        """Revokes the lease that a key was taken off, when it was the key's own and nothing else hangs on it.
+
+        `stored`: what `held` says, where that was read already.
+        """
         if held is None or held.lease in (0, use):
             return
-        stored = stored_service(held)
+        stored = stored or stored_service(held)
         if is_own_id(held) or (stored and stored.own_lease):
             await self._drop(held.lease)
 

@@ -1,8 +1,9 @@
 """The registry: register, heartbeat, deregister. The rules, and the only writer to the store.
 
 Owns what a registration does to keys and leases. It never answers a question (the view does) and knows no HTTP.
-How: a write reads the key as the store has it, decides, and commits in
-one transaction that compares the key's modification revision; a lost race begins anew. After a write it waits until
+How: a write reads the key as the store has it, or takes it as the view
+has it where the transaction will tell if that is late, decides, and commits in one transaction that compares the key's
+modification revision; a lost race begins anew. After a write it waits until
 the view holds the write's own revision, which lies below the prefix, so that this node's DNS answers with it.
 
 Keys as they are, and whose lease a key hangs on, are `raw`'s (raw_keys).
@@ -27,6 +28,7 @@ from discovery.names import Path
 from discovery.raw_keys import ATTEMPTS, WAIT_FOR_VIEW, RawKeys, contended, stored_service, unchanged
 from discovery.service import Service
 from discovery.settings import LeasesConfig
+from discovery.tree import Record
 from discovery.view import View
 
 MAX_REVISION = (1 << 63) - 1
@@ -85,6 +87,13 @@ def lease_text(lease_id: int) -> str:
     return f"{lease_id:016x}"
 
 
+def _as_viewed(record: Record | None) -> tuple[KV | None, Service | None]:
+    """What is there, but for its value, and what that says."""
+    if record is None:
+        return None, None
+    return KV(record.key, b"", record.create_revision, record.revision, 0, record.lease), record.fields
+
+
 class Registry:
     """`prefix` without a final slash; `limits` are the TTLs a lease may be asked for; `wall` gives seconds since the
     epoch. `instances` are those that were taken out of DNS."""
@@ -138,14 +147,18 @@ class Registry:
         key = names.key_of(path, self._prefix)
         away = self.draining.instances.find(path)  # first as known here: the transaction compares it
         for attempt in range(ATTEMPTS):
-            present = await self.raw.read(key)
-            if present is not None:
-                away = None
-            elif attempt:
-                away = await self.draining.read(path)
-            held = away.original if away is not None else present
-            when.check(held.mod_revision if held else 0)
-            stored = stored_service(held)
+            if not attempt and away is None and self._will_change(path, key, fields, when):
+                present, stored = _as_viewed(self._view.record(path))
+                held = present
+            else:
+                present = await self.raw.read(key)
+                if present is not None:
+                    away = None
+                elif attempt:
+                    away = await self.draining.read(path)
+                held = away.original if away is not None else present
+                when.check(held.mod_revision if held else 0)
+                stored = stored_service(held)
             use = granted = grant = 0
             if lease is not None:
                 use, granted = lease, await self.lease_heartbeat(lease)
@@ -174,24 +187,37 @@ class Registry:
                 compares.append(unchanged(kept.key if kept is not None else drained.drained_key(key), kept))
             if away is not None:
                 put = Put(away.kv.key, drained.write(away.at, value), use)
+            self._view.expected[key] = value, new
             try:
                 done = await self._store.txn(compares, [put], grant_ttl=grant)
+                if done.succeeded and away is None:
+                    await self._feed.wait(done.revision, WAIT_FOR_VIEW)
             except LeaseNotFound:
                 continue  # it ended just now; the next attempt finds out which way to go
+            finally:
+                self._view.expected.pop(key, None)
             if not done.succeeded:
                 continue
             if done.lease is not None:
                 use, granted = done.lease.id, done.lease.ttl
             self._metrics.registrations += 1
-            await self.raw.release(held, use)
+            await self.raw.release(held, use, stored)
             if away is not None:
                 self.draining.instances.put(
                     KV(put.key, put.value, away.kv.create_revision, done.revision, away.kv.version + 1, use)
                 )
                 return Registered(False, new, done.revision, done.revision, use, granted, away.at)
-            await self._feed.wait(done.revision, WAIT_FOR_VIEW)
             return Registered(held is None, new, done.revision, done.revision, use, granted)
         raise contended(key)
+
+    def _will_change(self, path: Path, key: bytes, fields: Service, when: Precondition) -> bool:
+        """Whether something is written whatever the store has there: then its transaction tells if the view is late."""
+        record = self._view.record(path)
+        if when != ALWAYS or (record is not None and (record.key != key or record.fields is None)):
+            return False
+        if record is None or record.fields is None:
+            return True
+        return msgspec.structs.replace(record.fields, lease_ttl=0, own_lease=False) != fields
 
     async def deregister(self, path: Path, when: Precondition = ALWAYS) -> int:
         """Removes the instance; the revision. Raises NotFound, PreconditionFailed, Conflict."""

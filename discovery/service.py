@@ -12,7 +12,7 @@ import json
 import re
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import NoReturn, cast
+from typing import NoReturn
 
 import msgspec
 
@@ -107,6 +107,7 @@ class _Pairs(list[tuple[str, object]]):
     """A JSON object as its pairs in order, so that of fields that fold together the last can count."""
 
 
+_ENCODER = msgspec.json.Encoder(enc_hook=dict)  # of a read-only mapping
 _DECODER = json.JSONDecoder(object_pairs_hook=_Pairs, parse_constant=_constant)
 
 
@@ -227,11 +228,8 @@ def read(value: bytes) -> Service:
 
 def write(service: Service) -> bytes:
     """The value to store: compact JSON, defaults left out, SkyDNS's fields first."""
-    document: dict[str, object] = {}
-    for name in service.__struct_fields__:
-        content = cast(object, getattr(service, name))
-        if isinstance(content, Mapping):
-            content = dict(content)
-        if content not in (0, "", (), {}):
-            document[name] = content
-    return msgspec.json.encode(document)
+    if not service.ports or not service.meta:  # only the defaults themselves are left out
+        service = msgspec.structs.replace(
+            service, ports=service.ports or NO_PORTS, meta=service.meta or EMPTY
+        )
+    return _ENCODER.encode(service)

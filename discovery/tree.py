@@ -47,7 +47,8 @@ class Record:
         "target",
     )
 
-    def __init__(self, path: Path, kv: KV) -> None:
+    def __init__(self, path: Path, kv: KV, said: Service | None = None) -> None:
+        """`said`: what the value says, where that is known already."""
         self.key = kv.key
         self.path = path
         self.lease = kv.lease
@@ -59,7 +60,7 @@ class Record:
         self.address: bytes | None = None
         self.target: Path | None = None
         try:
-            self.fields = service.read(kv.value)
+            self.fields = said or service.read(kv.value)
             self.address, self.target = service.resolve_host(self.fields.host)
         except service.Unreadable as error:
             self.reason = str(error)

@@ -17,6 +17,7 @@ import msgspec
 from discovery import names
 from discovery.kv.contract import KV, Event
 from discovery.names import Path
+from discovery.service import Service
 from discovery.tree import Branch, Copy, Record
 
 __all__ = ["Record", "View"]
@@ -70,6 +71,9 @@ class View:
         self.nodes: LiveNodes = ()
         self.revision = 0
         self.unreadable: dict[bytes, str] = {}  # key -> reason; keys that are no names among them
+        self.expected: dict[
+            bytes, tuple[bytes, Service]
+        ] = {}  # what this node writes: value, and what that says
         self.newly_unreadable: list[tuple[bytes, str]] = []  # for the feed to log and clear
         self.unknown_leases: set[int] = set()  # foreign leases whose granted TTL nobody has told yet
 
@@ -156,7 +160,9 @@ class View:
                 if event.deleted:
                     self._delete(kv.key, path, revision, now)
                 else:
-                    self._put(Record(path, kv), revision, now)
+                    known = self.expected.get(kv.key)
+                    said = known[1] if known is not None and known[0] == kv.value else None
+                    self._put(Record(path, kv, said), revision, now)
             elif event.deleted:
                 self.unreadable.pop(kv.key, None)
             else:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Mapping
+from types import MappingProxyType
 
 from aiohttp import web
 from msgspec import UNSET, UnsetType
@@ -35,11 +36,12 @@ _LEASE_ID = re.compile(r"[0-9a-fA-F]{1,16}\Z")
 
 def to_service(body: InstanceBody, caller: str | None) -> Service:
     """`caller` is the address the request came from. Raises InvalidField."""
-    if len(body.text.encode()) > MAX_TEXT:
+    if body.text and len(body.text.encode()) > MAX_TEXT:
         raise InvalidField(f"text: it is longer than {MAX_TEXT} bytes; shorten it", field="text")
     if body.group:
         names.check_label(body.group, "group")
-    _check_meta(body.meta)
+    if body.meta:
+        _check_meta(body.meta)
     made = Service(
         host=_host(body.host, caller),
         port=body.port,
@@ -50,11 +52,12 @@ def to_service(body: InstanceBody, caller: str | None) -> Service:
         ttl=body.ttl,
         targetstrip=body.targetstrip,
         group=body.group,
-        ports=_ports(body.ports),
+        ports=_ports(body.ports) if body.ports else service.NO_PORTS,
         tags=tuple(dict.fromkeys(names.check_label(tag, "tags").decode() for tag in body.tags)),
-        meta=body.meta,
+        meta=MappingProxyType(body.meta) if body.meta else service.EMPTY,
     )
-    _prove(made)
+    if body.text or body.group or body.ports or body.tags or body.meta:
+        _prove(made)  # all else are numbers, and a host that was read
     return made
 
 
@@ -123,7 +126,7 @@ def _ports(ports: Mapping[str, int]) -> Mapping[str, int]:
         if key in checked:
             raise InvalidField(f"ports: {key} is given twice; give it once", field="ports")
         checked[key] = number
-    return checked
+    return MappingProxyType(checked)
 
 
 def service_path(request: web.Request, parts: ApiParts) -> Path:

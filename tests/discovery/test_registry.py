@@ -178,6 +178,51 @@ async def test_every_write_waits_for_the_view(tmp_path: Path) -> None:
             assert (parts.view.record(PATH) is not None) != there
 
 
+@pytest.mark.parametrize("there", [True, False])
+async def test_a_view_that_is_late_decides_nothing(tmp_path: Path, there: bool) -> None:
+    """What it has is taken for what is there, and the store tells that it is not."""
+    async with running_parts(tmp_path, store_type=Late) as parts:
+        store, registry = parts.store, parts.registry
+        assert isinstance(store, Late)
+        if not there:
+            await store.put(KEY, b'{"host":"10.9.9.9"}')
+            await parts.caught_up()
+        store.gate.clear()
+        if there:
+            await store.put(KEY, b'{"host":"10.9.9.9"}')
+        else:
+            await store.delete(KEY)
+        task = asyncio.ensure_future(registry.register(PATH, WEB, lease_ttl=0))
+        while (kv := await parts.kv(KEY)) is None or kv.value != service.write(WEB):
+            continue
+        store.gate.set()
+        done = await task
+        assert (done.created, done.revision) == (not there, kv.mod_revision)
+        record = parts.view.record(PATH)
+        assert record is not None
+        assert record.fields == WEB
+        assert parts.view.expected == {}
+
+
+async def test_what_was_written_is_not_read_again(tmp_path: Path) -> None:
+    async with running_parts(tmp_path) as parts:
+        done = await parts.registry.register(PATH, WEB)
+        record = parts.view.record(PATH)
+        assert record is not None
+        assert record.fields is done.service
+        assert parts.view.expected == {}
+
+
+async def test_what_another_has_written_meanwhile_is_read(tmp_path: Path) -> None:
+    async with running_parts(tmp_path) as parts:
+        parts.view.expected[KEY] = b"{}", WEB
+        await parts.store.put(KEY, b'{"host":"10.9.9.9"}')
+        await parts.caught_up()
+        record = parts.view.record(PATH)
+        assert record is not None
+        assert record.fields == Service(host="10.9.9.9")
+
+
 async def test_of_registrations_at_once_all_are_kept(tmp_path: Path) -> None:
     async with running_parts(tmp_path) as parts:
         paths = [(*PATH[:-1], b"i%d" % number) for number in range(200)]
