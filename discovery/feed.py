@@ -92,6 +92,7 @@ class Feed:
         self._ahead_until = 0
         self._history = ""  # of the store that the view was loaded from
         self._lost_at: float | None = None
+        self._moved_at = clock()
         self.trouble = ""  # why the store is out of reach; "" while it is there
         self._back_off = FIRST_BACK_OFF
         self._order = itertools.count()
@@ -135,6 +136,11 @@ class Feed:
     def stale_seconds(self) -> float:
         """For how long the store has been out of reach; 0.0 while it is there."""
         return 0.0 if self._lost_at is None else self._clock() - self._lost_at
+
+    @property
+    def age(self) -> float:
+        """Seconds since the view last changed."""
+        return self._clock() - self._moved_at
 
     async def wait(self, revision: int, seconds: float) -> bool:
         """True once the view, and all that follow it, hold `revision`, False after `seconds` without.
@@ -267,6 +273,7 @@ class Feed:
 
     def _moved(self) -> None:
         """The view has a new revision: tells those who wait for it, and sees to what it found on the way."""
+        self._moved_at = self._clock()
         while self._waiters and self._waiters[0][0] <= self._view.revision:
             _, _, waiter = heapq.heappop(self._waiters)
             if not waiter.done():

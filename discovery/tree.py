@@ -118,7 +118,18 @@ _NONE: dict[
 class Branch:
     """A name and all below it (dns.source.Branch)."""
 
-    __slots__ = ("_order", "children", "count", "ghost_until", "label", "parent", "records", "version")
+    __slots__ = (
+        "_order",
+        "children",
+        "count",
+        "direct",
+        "ghost_until",
+        "label",
+        "parent",
+        "records",
+        "services",
+        "version",
+    )
 
     def __init__(self, label: bytes, parent: Branch | None) -> None:
         self.label = label
@@ -126,6 +137,8 @@ class Branch:
         self.children = _NONE
         self.records: tuple[Record, ...] = ()
         self.count = 0
+        self.direct = 0  # children that have records
+        self.services = 0  # names at or below this one of which `direct` is not 0
         self.version = 0
         self.ghost_until = 0.0
         self._order: list[bytes] | None = None
@@ -196,6 +209,8 @@ class Branch:
         replaced = next((held for held in self.records if held.key == record.key), None)
         if replaced is None:
             self._add_to_count(1)
+        if not self.records and self.parent is not None:
+            self.parent._add_to_direct(1)
         others = [held for held in self.records if held is not replaced]
         self.records = tuple(sorted((*others, record), key=Record.order)) if others else (record,)
         return replaced
@@ -206,6 +221,8 @@ class Branch:
         if gone is not None:
             self.records = tuple(held for held in self.records if held is not gone)
             self._add_to_count(-1)
+            if not self.records and self.parent is not None:
+                self.parent._add_to_direct(-1)
         return gone
 
     def _add_to_count(self, change: int) -> None:
@@ -213,6 +230,15 @@ class Branch:
         while at is not None:
             at.count += change
             at = at.parent
+
+    def _add_to_direct(self, change: int) -> None:
+        """A child has its first record, or lost its last."""
+        self.direct += change
+        if self.direct == (change > 0):
+            at: Branch | None = self
+            while at is not None:
+                at.services += change
+                at = at.parent
 
     def path(self) -> Path:
         """The labels from the root down, the same objects as the branches have."""

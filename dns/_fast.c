@@ -26,7 +26,7 @@ enum {
     SERVER_COOKIE = 16,
     OPTION = 4 + CLIENT_COOKIE + SERVER_COOKIE,
     KEY = 16,
-    RCODES = 16,
+    KINDS = 24 * 13,  /* counters.RCODES times its TYPES */
     SLOTS = 64,
     MAX_DATAGRAM = 4096,
     STRIDE = MAX_DATAGRAM + 64,  /* see batch.py */
@@ -158,8 +158,15 @@ static Py_ssize_t make_option(uint8_t out[OPTION], const uint8_t *key, uint32_t 
 
 /* ---------------------------------------------------------------- Hits */
 
-enum { HITS_RAW, HITS_PREPARED, SHORTENED_ANSWERS, ANSWERS_BY_RCODE, COUNTERS };
-enum { BRANCH, VERSION, EPOCH, MORE, CONTENT, AT, BODIES, BODY_COUNTS, FIRST, RING, OFFSETS, SPAN, TAIL, TURNS, RCODE, SHORTENED, BODY_OPTION, PARTS };
+enum { HITS_RAW, HITS_PREPARED, SHORTENED_ANSWERS, ANSWERS_BY_KIND, COUNTERS };
+enum { BRANCH, VERSION, EPOCH, MORE, CONTENT, AT, BODIES, BODY_COUNTS, FIRST, RING, OFFSETS, SPAN, TAIL, TURNS, KIND, SHORTENED, BODY_OPTION, PARTS };
+
+/* What is to be added to the counters when a call ends: `touched` are the places of `kinds` that are not zero. */
+typedef struct {
+    long raw, prepared, shortened, kinds[KINDS];
+    size_t touched_size;
+    Py_ssize_t touched[KINDS];
+} Counted;
 
 typedef struct {
     PyObject_HEAD
@@ -167,11 +174,16 @@ typedef struct {
     PyObject *names[COUNTERS];
     int udp;
     Slot parts[PARTS];
+    Counted counted;  /* here, since it is too large to be cleared for each call */
 } Hits;
 
-typedef struct {
-    long raw, prepared, shortened, rcodes[RCODES];
-} Counted;
+/* Also what a call left that failed. */
+static Counted *begin_counting(Hits *self) {
+    Counted *counted = &self->counted;
+    while (counted->touched_size) counted->kinds[counted->touched[--counted->touched_size]] = 0;
+    counted->raw = counted->prepared = counted->shortened = 0;
+    return counted;
+}
 
 /* 1: an entry of the cache still holds; 0: it does not; -1: an exception. */
 static int holds(Hits *self, PyObject *entry, PyObject *epoch) {
@@ -240,11 +252,11 @@ static PyObject *build(Hits *self, PyObject *body, const uint8_t *packet, Py_ssi
     PyObject *answer = NULL, *ring = NULL, *tail = NULL;
     PyObject *counts = load_bytes(body, &self->parts[BODY_COUNTS]), *first = load_bytes(body, &self->parts[FIRST]);
     PyObject *shortened = load(body, &self->parts[SHORTENED]);
-    Py_ssize_t turns = load_number(body, &self->parts[TURNS]), rcode = load_number(body, &self->parts[RCODE]);
+    Py_ssize_t turns = load_number(body, &self->parts[TURNS]), kind = load_number(body, &self->parts[KIND]);
     Py_ssize_t from = 0, to = 0, tail_size = 0;
-    if (!counts || !first || !shortened || turns < 0 || rcode < 0) goto done;
-    if (PyBytes_GET_SIZE(counts) != COUNTS || rcode >= RCODES) {
-        PyErr_SetString(PyExc_ValueError, "a kept answer's header has another size");
+    if (!counts || !first || !shortened || turns < 0 || kind < 0) goto done;
+    if (PyBytes_GET_SIZE(counts) != COUNTS || kind >= KINDS) {
+        PyErr_SetString(PyExc_ValueError, "a kept answer's header has another size, or it is of no kind");
         goto done;
     }
     if (turns > 1) {
@@ -269,7 +281,7 @@ static PyObject *build(Hits *self, PyObject *body, const uint8_t *packet, Py_ssi
         out += tail_size;
     }
     if (option_size) memcpy(out, option, (size_t)option_size);
-    counted->rcodes[rcode]++;
+    if (!counted->kinds[kind]++) counted->touched[counted->touched_size++] = kind;
     counted->shortened += shortened == Py_True;
 done:
     Py_XDECREF(counts);
@@ -443,50 +455,51 @@ static int add(Hits *self, int name, long number) {
 
 static int count(Hits *self, const Counted *counted) {
     if (add(self, HITS_RAW, counted->raw) || add(self, HITS_PREPARED, counted->prepared) || add(self, SHORTENED_ANSWERS, counted->shortened)) return -1;
-    PyObject *rcodes = PyObject_GetAttr(self->counters, self->names[ANSWERS_BY_RCODE]);
-    int result = rcodes && PyList_Check(rcodes) ? 0 : -1;
-    for (Py_ssize_t at = 0; !result && at < RCODES && at < PyList_GET_SIZE(rcodes); at++) {
-        if (!counted->rcodes[at]) continue;
-        PyObject *more = PyLong_FromLong(counted->rcodes[at]);
-        PyObject *sum = more ? PyNumber_Add(PyList_GET_ITEM(rcodes, at), more) : NULL;
+    PyObject *answers = PyObject_GetAttr(self->counters, self->names[ANSWERS_BY_KIND]);
+    int result = answers && PyList_Check(answers) ? 0 : -1;
+    for (size_t number = 0; !result && number < counted->touched_size; number++) {
+        Py_ssize_t at = counted->touched[number];
+        if (at >= PyList_GET_SIZE(answers)) continue;
+        PyObject *more = PyLong_FromLong(counted->kinds[at]);
+        PyObject *sum = more ? PyNumber_Add(PyList_GET_ITEM(answers, at), more) : NULL;
         Py_XDECREF(more);
-        result = sum ? PyList_SetItem(rcodes, at, sum) : -1;
+        result = sum ? PyList_SetItem(answers, at, sum) : -1;
     }
-    Py_XDECREF(rcodes);
+    Py_XDECREF(answers);
     return result;
 }
 
 static PyObject *hits_answer(PyObject *object, PyObject *const *arguments, Py_ssize_t number) {
     Hits *self = (Hits *)object;
     Secret secret = {0};
-    Counted counted = {0};
     if (number != 2) return PyErr_Format(PyExc_TypeError, "answer takes 2 arguments");
+    Counted *counted = begin_counting(self);
     PyObject *epoch = load(self->epoch, &self->parts[AT]);
     if (!epoch) return NULL;
-    PyObject *answer = find(self, arguments[0], epoch, arguments[1], &secret, &counted);
+    PyObject *answer = find(self, arguments[0], epoch, arguments[1], &secret, counted);
     Py_DECREF(epoch);
-    if (answer && answer != Py_None && count(self, &counted)) Py_CLEAR(answer);
+    if (answer && answer != Py_None && count(self, counted)) Py_CLEAR(answer);
     return answer;
 }
 
 static PyObject *hits_answer_all(PyObject *object, PyObject *const *arguments, Py_ssize_t number) {
     Hits *self = (Hits *)object;
     Secret secret = {0};
-    Counted counted = {0};
     if (number != 2) return PyErr_Format(PyExc_TypeError, "answer_all takes 2 arguments");
     if (!PyList_Check(arguments[0]) || !PyList_Check(arguments[1])) return PyErr_Format(PyExc_TypeError, "packets and clients are lists");
+    Counted *counted = begin_counting(self);
     PyObject *epoch = load(self->epoch, &self->parts[AT]), *answers = PyList_New(0);
     if (!epoch || !answers) goto failed;
     for (Py_ssize_t at = 0; at < PyList_GET_SIZE(arguments[0]) && at < PyList_GET_SIZE(arguments[1]); at++) {
         PyObject *packet = Py_NewRef(PyList_GET_ITEM(arguments[0], at)), *client = Py_NewRef(PyList_GET_ITEM(arguments[1], at));
-        PyObject *answer = find(self, packet, epoch, client, &secret, &counted);
+        PyObject *answer = find(self, packet, epoch, client, &secret, counted);
         Py_DECREF(packet);
         Py_DECREF(client);
         int failed = !answer || PyList_Append(answers, answer);
         Py_XDECREF(answer);
         if (failed) goto failed;
     }
-    if (count(self, &counted)) goto failed;
+    if (count(self, counted)) goto failed;
     Py_DECREF(epoch);
     return answers;
 failed:
@@ -530,7 +543,7 @@ static void hits_dealloc(PyObject *object) {
 
 static PyObject *hits_new(PyTypeObject *type, PyObject *arguments, PyObject *keywords) {
     static char *names[] = {"raw", "prepared", "epoch", "draw", "promote", "counters", "secret", "udp", "entry", "answer", "body", NULL};
-    static const char *parts[PARTS] = {"branch", "version", "epoch", "more", "content", "version", "bodies", "counts", "first", "ring", "offsets", "span", "tail", "turns", "rcode", "shortened", "option"};
+    static const char *parts[PARTS] = {"branch", "version", "epoch", "more", "content", "version", "bodies", "counts", "first", "ring", "offsets", "span", "tail", "turns", "kind", "shortened", "option"};
     PyObject *raw, *prepared, *epoch, *draw, *promote, *counters, *secret, *entry, *answer, *body;
     int udp;
     if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "O!O!OOOOOpO!O!O!", names, &PyDict_Type, &raw, &PyDict_Type, &prepared, &epoch, &draw, &promote, &counters, &secret, &udp, &PyType_Type, &entry, &PyType_Type, &answer, &PyType_Type, &body)) return NULL;
@@ -544,7 +557,7 @@ static PyObject *hits_new(PyTypeObject *type, PyObject *arguments, PyObject *key
     self->counters = Py_NewRef(counters);
     self->secret = Py_NewRef(secret);
     self->udp = udp;
-    const char *counted[COUNTERS] = {"hits_raw", "hits_prepared", udp ? "truncated" : "cut", "rcodes"};
+    const char *counted[COUNTERS] = {"hits_raw", "hits_prepared", udp ? "truncated" : "cut", "answers"};
     for (int at = 0; at < COUNTERS; at++) {
         if (!(self->names[at] = PyUnicode_InternFromString(counted[at]))) {
             Py_DECREF(self);

@@ -14,6 +14,7 @@ from itertools import accumulate
 from struct import Struct
 
 from discovery.dns import wire
+from discovery.dns.counters import kind
 from discovery.dns.records import RR, Answer
 from discovery.dns.source import Branch, Path
 
@@ -98,7 +99,7 @@ class Body:
     `ring[offsets[k]:offsets[k + span]]` + `tail`, for any k below `turns`.
 
     With `turns` 1 the ring is empty and all stands in `first`. `shortened`: records of the answer were left out.
-    `end`: where the question ends in query and answer.
+    `end`: where the question ends in query and answer. `kind`: what it is counted as.
     `option`: bytes at the end of the packet that are not here, since they are made anew for each client.
     """
 
@@ -106,9 +107,9 @@ class Body:
         "counts",
         "end",
         "first",
+        "kind",
         "offsets",
         "option",
-        "rcode",
         "ring",
         "shortened",
         "size",
@@ -128,11 +129,12 @@ class Body:
         rotate: bool,
         shortened: bool,
         end: int,
+        kind: int,
         option: int = 0,
     ) -> None:
         self.end = end
         self.counts = counts
-        self.rcode = counts[1] & 15
+        self.kind = kind
         self.shortened = shortened
         self.span = span
         self.option = option
@@ -206,6 +208,7 @@ def pack(
         rotate=rotate,
         shortened=shortened,
         end=wire.HEADER_SIZE + len(question),
+        kind=kind(question, prepared.rcode & 15),
         option=option,
     )
 

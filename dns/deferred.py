@@ -11,6 +11,7 @@ import logging
 
 from discovery.dns import foreign, wire
 from discovery.dns.answer import Body, Prepared
+from discovery.dns.counters import kind
 from discovery.dns.forward import Forwarder, Kept
 from discovery.dns.responder import Deferred, Responder, bare
 from discovery.dns.source import Path, Source
@@ -97,7 +98,18 @@ class DeferredResponder:
         shortened = bool(packet[0] & wire.TC >> 8)
         end = wire.HEADER_SIZE + len(query.question)
         query.option = b""  # it is in the OPT
-        return Body(packet[:10], packet[end - 2 :], [], 0, b"", rotate=False, shortened=shortened, end=end)
+        counted = kind(query.question, answer.rcode)
+        return Body(
+            packet[:10],
+            packet[end - 2 :],
+            [],
+            0,
+            b"",
+            rotate=False,
+            shortened=shortened,
+            end=end,
+            kind=counted,
+        )
 
     def _failed(self, query: wire.Query) -> Body:
         return self._responder.pack(query, bare(wire.SERVFAIL), wire.EDE_NO_REACHABLE_AUTHORITY)

@@ -166,6 +166,7 @@ class Forwarder:
                 left = deadline - self._clock()
                 if left <= 0:
                     break
+                begun = self._clock()
                 try:
                     answer = await exchange(server, ask, min(TRY_SECONDS, left))
                 except NoAnswer as error:
@@ -174,6 +175,7 @@ class Forwarder:
                         log.warning("%s; it goes behind the others for %g s", why, SHUN_SECONDS)
                     self._shunned[server] = self._clock() + SHUN_SECONDS
                     continue
+                self._counters.forward_latency.note(self._clock() - begun)
                 self._shunned.pop(server, None)
                 if answer.rcode in (wire.NOERROR, wire.NXDOMAIN):
                     return self._keep(ask, servers, answer)

@@ -88,7 +88,7 @@ class Kept:
             body = raw.content
             counters = self._counters
             counters.hits_raw += 1
-            counters.rcodes[body.rcode] += 1
+            counters.answers[body.kind] += 1
             if body.shortened:
                 self._count_shortened()
             return body.answer(packet[:2], packet[12 : body.end], self._draw)
@@ -129,7 +129,7 @@ class Kept:
 
     def count(self, body: Body) -> None:
         """An answer that is sent."""
-        self._counters.rcodes[body.rcode] += 1
+        self._counters.answers[body.kind] += 1
         if body.shortened:
             self._count_shortened()
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from discovery.dns import plain, text, wire
 from discovery.dns.answer import MAX_MESSAGE, Body, Prepared, pack
 from discovery.dns.cache import Cache
-from discovery.dns.counters import DnsCounters
+from discovery.dns.counters import DnsCounters, kind
 from discovery.dns.kept import Kept
 from discovery.dns.missing import Missing
 from discovery.dns.options import Options
@@ -122,7 +122,7 @@ class Responder:
     def finish(self, query: wire.Query, body: Body) -> bytes:
         """The packet to send, counted."""
         if query.rcode > 15:
-            self._counters.rcodes[query.rcode] += 1
+            self._counters.answers[kind(query.question, query.rcode)] += 1
         else:
             self._kept.count(body)
         return body.answer(query.id.to_bytes(2, "big"), query.question, self._draw) + query.option
@@ -176,7 +176,12 @@ class Responder:
             return self._synthesize(query, path)
         zone, branch, is_there = way
         if not is_there:
-            prepared = self._missing.answer(zone, len(query.name), lambda: self._synthesize(query, path))
+            prepared = self._missing.answer(
+                zone,
+                len(query.name),
+                kind(query.question, wire.NXDOMAIN),
+                lambda: self._synthesize(query, path),
+            )
             self._kept.keep_missing(query, prepared, branch)
             return prepared
         answer = None

@@ -11,6 +11,7 @@ import asyncio
 import socket
 from collections.abc import Callable
 from ipaddress import ip_address
+from time import perf_counter
 from typing import cast
 
 from discovery.dns import query_log
@@ -94,6 +95,7 @@ class Connection(asyncio.Protocol):
         self._clock = clock
         self._secure = secure
         self._transport_name = "tls" if secure else "tcp"
+        self._latency = counters.latency_tls if secure else counters.latency_tcp
         self._transport: asyncio.Transport | None = None
         self._client = ""
         self._buffer = b""
@@ -165,6 +167,9 @@ class Connection(asyncio.Protocol):
             return
         respond, buffer = self._responder.respond, self._buffer
         answers: list[bytes] = []
+        counters, latency = self._counters, self._latency
+        asked = counters.queries_tls if self._secure else counters.queries_tcp
+        begun = perf_counter() if asked + 1 >= latency.due else 0.0
         logging = query_log.is_on()
         at = pending = count = 0
         closing = False
@@ -198,9 +203,14 @@ class Connection(asyncio.Protocol):
                     answers, pending = [], 0
         self._buffer = buffer[at:]
         if count:
-            self._counters.queries_tcp += count
+            if self._secure:
+                counters.queries_tls += count
+            else:
+                counters.queries_tcp += count
             self.active = self._clock()
             self._write(answers)
+            if begun:
+                latency.take(perf_counter() - begun, asked + count)
         if closing:
             self.close()
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Sequence
+from time import perf_counter
 from typing import cast
 
 from discovery.dns import query_log
@@ -37,6 +38,7 @@ class UdpListener:
         self._responder = responder
         self._deferred = deferred
         self._counters = counters
+        self._latency = counters.latency_udp
         self._batch = batch(sock)
         self._alone = True  # the last wake-up found one datagram at most
         enlarge(sock)
@@ -63,11 +65,15 @@ class UdpListener:
         self._alone = len(packets) < 2
         if not packets:
             return False
-        self._counters.queries_udp += len(packets)
+        counters = self._counters
+        counters.queries_udp += len(packets)
+        begun = perf_counter() if counters.queries_udp >= self._latency.due else 0.0
         answers = self._responder.respond_all(packets, clients)
         if query_log.is_on():
             self._log(packets, answers)
-        self._counters.dropped += self._batch.send(self._ready(packets, answers))
+        counters.dropped += self._batch.send(self._ready(packets, answers))
+        if begun:
+            self._latency.take(perf_counter() - begun, counters.queries_udp)
         return len(packets) == SLOTS
 
     def _answer_one(self) -> bool:
@@ -80,7 +86,9 @@ class UdpListener:
             OSError
         ):  # an ICMP error left on the socket by an earlier answer; there may be questions behind it
             return True
-        self._counters.queries_udp += 1
+        counters = self._counters
+        counters.queries_udp += 1
+        begun = perf_counter() if counters.queries_udp >= self._latency.due else 0.0
         answer = self._responder.respond(
             packet, socket.inet_pton(self._sock.family, name[0].partition("%")[0])
         )
@@ -91,6 +99,8 @@ class UdpListener:
             query_log.write(packet, answer, "udp", name[0])
         if answer is not None:
             self._send(answer, name)
+        if begun:
+            self._latency.take(perf_counter() - begun, counters.queries_udp)
         return True
 
     def _send(self, answer: bytes, client: Client) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from struct import Struct
+from time import perf_counter
 
 from discovery.dns import query_log
 from discovery.dns.admission import Answering
@@ -56,10 +57,13 @@ class WildcardListener:
         """Answers up to SLOTS datagrams that wait; whether there may be more."""
         logging = query_log.is_on()
         count = 0
+        counters = self._counters
+        latency = counters.latency_udp
         try:
             for _ in range(SLOTS):
                 packet, told, _, client = self._sock.recvmsg(MAX_DATAGRAM, ROOM)
                 count += 1
+                begun = perf_counter() if counters.queries_udp + count >= latency.due else 0.0
                 address = socket.inet_pton(self._sock.family, client[0].partition("%")[0])
                 answer = self._responder.respond(packet, address)
                 if isinstance(answer, Deferred):
@@ -69,9 +73,11 @@ class WildcardListener:
                     query_log.write(packet, answer, "udp", client[0])
                 if answer is not None:
                     self._send(answer, told, client)
+                if begun:
+                    latency.take(perf_counter() - begun, counters.queries_udp + count)
         except OSError:  # nothing more, or an ICMP error left on the socket by an earlier answer
             pass
-        self._counters.queries_udp += count
+        counters.queries_udp += count
         return count == SLOTS
 
     def _send(self, answer: bytes, told: Ancillary, client: tuple[str, int]) -> None:

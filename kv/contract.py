@@ -7,7 +7,7 @@ byte order, `end == b""` means the one key, `end == b"\\0"` means everything fro
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from enum import Enum
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import Literal, Protocol, runtime_checkable
 import msgspec
 
 from discovery.errors import StoreError
+from discovery.histogram import Histogram
 
 MAX_LEASE_ID = (1 << 63) - 1
 
@@ -227,7 +228,8 @@ class Status(msgspec.Struct, frozen=True):
     for an operator about what keeps the store from its work, empty when healthy.
 
     `stalls`: how often all leases were renewed because the node had not run; `leases_held`: leases that got one TTL
-    more because most of their group ran out at once. Both since the start; only the embedded engine guards.
+    more because most of their group ran out at once; `leases_expired`: those that ended at their time. All since the
+    start; only the embedded engine ends leases itself.
     """
 
     revision: int
@@ -241,6 +243,7 @@ class Status(msgspec.Struct, frozen=True):
     errors: Sequence[str] = ()
     stalls: int = 0
     leases_held: int = 0
+    leases_expired: int = 0
 
 
 def prefix_end(prefix: bytes) -> bytes:
@@ -252,6 +255,25 @@ def prefix_end(prefix: bytes) -> bytes:
 
 
 # ---------------------------------------------------------------- the store
+
+# Seconds of one operation: a look into a file takes microseconds, a fsync or a quorum milliseconds, a timeout seconds.
+STORE_BOUNDS = (
+    0.0001,
+    0.00025,
+    0.0005,
+    0.001,
+    0.0025,
+    0.005,
+    0.01,
+    0.025,
+    0.05,
+    0.1,
+    0.25,
+    0.5,
+    1.0,
+    2.5,
+    5.0,
+)
 
 
 class Store(Protocol):
@@ -265,7 +287,12 @@ class Store(Protocol):
     - a keep-alive makes no revision and writes nothing to disk (leases over 300 s: at most one row in 5 minutes);
     - an acknowledged write survives kill -9;
     - a slow watcher is cut off with Lagged, never waited for, never buffered without end.
+
+    `durations`: how long what it does takes, by what that is, in the engine's own words.
     """
+
+    @property
+    def durations(self) -> Mapping[str, Histogram]: ...
 
     async def start(self) -> None:
         """Opens the store. Raises Corrupt, or ConfigError when it cannot be opened as it is set up."""

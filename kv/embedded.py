@@ -19,8 +19,10 @@ from pathlib import Path
 from typing import TypeVar
 
 from discovery.errors import DiscoveryError, StoreError
+from discovery.histogram import Histogram
 from discovery.kv.compaction import History
 from discovery.kv.contract import (
+    STORE_BOUNDS,
     Compacted,
     Compare,
     Lease,
@@ -129,14 +131,16 @@ class EmbeddedStore:
         self._closing = asyncio.Lock()
         self._open = False
         self._trouble = ""  # what the housekeeping met last
+        self.durations = {"commit": Histogram(STORE_BOUNDS), "read": Histogram(STORE_BOUNDS)}
 
     # ---------------------------------------------------------------- start and close
 
     async def start(self) -> None:
         self._disk = await asyncio.to_thread(_Disk, self._path, self._max_bytes)
         self._writer = Writer(self._disk.writer, self._disk.file, self._publish)
-        self._writes: Lane[WriteGroup] = Lane("store-writer", self._writer.run)
-        self._reads: Lane[ReadView] = Lane("store-reader", Reader(self._disk.reader, self._disk.file).run)
+        self._writes: Lane[WriteGroup] = Lane("store-writer", self._writer.run, self.durations["commit"])
+        reader = Reader(self._disk.reader, self._disk.file)
+        self._reads: Lane[ReadView] = Lane("store-reader", reader.run, self.durations["read"])
         self._watches = Watches(
             self._reads, self._writer.revision, self._writer.compact_revision, self._watch_queue
         )
@@ -289,6 +293,7 @@ class EmbeddedStore:
             errors=[self._writer.failure] if self._writer.failure else [],
             stalls=self._leases.stalls,
             leases_held=self._leases.held,
+            leases_expired=self._leases.expired,
         )
 
     def lease_ids(self) -> list[int]:

@@ -12,11 +12,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 from discovery.errors import StoreError
+from discovery.histogram import Histogram
 from discovery.kv import etcd_wire_pb2 as wire
 from discovery.kv.contract import (
     Compacted,
@@ -86,6 +87,11 @@ class EtcdStore:
         self._counted = float("-inf")
         self._looking: asyncio.Task[None] | None = None
         self._open = False
+
+    @property
+    def durations(self) -> Mapping[str, Histogram]:
+        """By etcd's own names of its calls."""
+        return self._endpoints.durations
 
     # ---------------------------------------------------------------- start and close
 

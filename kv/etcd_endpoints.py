@@ -24,8 +24,9 @@ import msgspec
 from google.protobuf.message import Message
 
 from discovery.errors import ConfigError
+from discovery.histogram import Histogram
 from discovery.kv import etcd_wire_pb2 as wire
-from discovery.kv.contract import Unavailable
+from discovery.kv.contract import STORE_BOUNDS, Unavailable
 from discovery.kv.etcd_errors import NO_AUTH, Verdict, judge
 from discovery.kv.etcd_urls import address_of, check_urls, is_local, is_whole
 
@@ -76,6 +77,11 @@ class Method(Generic[Q, A]):
 
     path: str
     answer: type[A]
+
+    @property
+    def name(self) -> str:
+        """Without the service's."""
+        return self.path.rpartition("/")[2]
 
 
 RANGE = Method[wire.RangeRequest, wire.RangeResponse]("/etcdserverpb.KV/Range", wire.RangeResponse)
@@ -165,6 +171,7 @@ class Endpoints:
         self._closed = False
         self._told_at = float("-inf")
         self.moves = 0  # how often another member was taken into use
+        self.durations: dict[str, Histogram] = {}
 
     # ---------------------------------------------------------------- which member
 
@@ -228,6 +235,18 @@ class Endpoints:
     # ---------------------------------------------------------------- calls
 
     async def call(self, method: Method[Q, A], request: Q, *, repeatable: bool, leader: bool = True) -> A:
+        """`_call`, whose time is noted, also of what fails."""
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
+        try:
+            return await self._call(method, request, repeatable=repeatable, leader=leader)
+        finally:
+            duration = self.durations.get(method.name)
+            if duration is None:
+                duration = self.durations[method.name] = Histogram(STORE_BOUNDS)
+            duration.note(loop.time() - begun)
+
+    async def _call(self, method: Method[Q, A], request: Q, *, repeatable: bool, leader: bool) -> A:
         """The answer of the member in use, or of another. Raises the contract's errors.
 
         `repeatable`: doing it twice is as good as once. `leader`: refused at once by a member without a quorum.

@@ -42,7 +42,7 @@ class ReadCall(Protocol):
 
 
 class Leases:
-    """`stalls`, `held`: see Status. `write` and `read` do a job in the store's threads."""
+    """`stalls`, `held`, `expired`: see Status. `write` and `read` do a job in the store's threads."""
 
     def __init__(
         self,
@@ -54,6 +54,7 @@ class Leases:
     ) -> None:
         self.stalls = 0
         self.held = 0
+        self.expired = 0
         self._write = write
         self._read = read
         self._clock = clock
@@ -133,7 +134,9 @@ class Leases:
                     if self._guard is not None and await self._hold_back(chunk, self._guard):
                         continue
                     still_due = self._wheel.still_due(chunk)  # the guard's look took its time
-                    count += await self._write(partial(WriteGroup.expire_due, lease_ids=still_due))
+                    ended = await self._write(partial(WriteGroup.expire_due, lease_ids=still_due))
+                    count += ended
+                    self.expired += ended
                 if not more:
                     return count
                 await asyncio.sleep(0)

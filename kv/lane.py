@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable, Sequence
 from queue import Empty, SimpleQueue
 from typing import Generic, TypeVar, cast
 
 from discovery.errors import StoreError
+from discovery.histogram import Histogram
 from discovery.kv.contract import Unavailable
 
 GROUP = 1_024
@@ -36,10 +38,13 @@ class Answers:
 
 
 class Lane(Generic[C]):
-    """`run` is called in the thread with each group of jobs; it raises nothing."""
+    """`run` is called in the thread with each group of jobs; it raises nothing. `duration` notes what each took."""
 
-    def __init__(self, name: str, run: Callable[[Sequence[Job[C]]], Answers]) -> None:
+    def __init__(
+        self, name: str, run: Callable[[Sequence[Job[C]]], Answers], duration: Histogram | None = None
+    ) -> None:
         self._run = run
+        self._duration = duration
         self._loop = asyncio.get_running_loop()
         self._gathered: Handed[C] = []
         self._queue: SimpleQueue[Handed[C] | None] = SimpleQueue()
@@ -92,7 +97,10 @@ class Lane(Generic[C]):
         self._tell(self._end)
 
     def _do_group(self, group: Handed[C]) -> None:
+        begun = time.perf_counter()
         answers = self._run([job for job, _ in group])
+        if self._duration is not None:
+            self._duration.note(time.perf_counter() - begun)
         self._tell(lambda: self._answer(group, answers))
 
     def _tell(self, call: Callable[[], None]) -> None:

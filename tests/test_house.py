@@ -22,8 +22,9 @@ FOLDERS = ("discovery", "kv", "dns")
 # Each may import only what stands for it on the right; "discovery" is a module at its top.
 BELOW = {
     "discovery.errors": set(),
-    "discovery.kv": {"discovery.errors", "discovery.kv"},
-    "discovery.dns": {"discovery.dns"},
+    "discovery.histogram": set(),
+    "discovery.kv": {"discovery.errors", "discovery.histogram", "discovery.kv"},
+    "discovery.dns": {"discovery.dns", "discovery.histogram"},
     "discovery.names": {"discovery.errors"},
     "discovery.service": {"discovery.names"},
     "discovery.tree": {"discovery.names", "discovery.service", "discovery.kv.contract"},
@@ -73,6 +74,7 @@ PURE = {
     "discovery/tree.py",
     "discovery/view.py",
     "discovery/errors.py",
+    "discovery/histogram.py",
     "discovery/client/errors.py",
     "discovery/client/fields.py",
     "discovery/client/order.py",

@@ -197,6 +197,8 @@ class Changes:
             path = names.path_of(event.kv.key, self._parts.config.store.prefix)
             if not path:
                 continue
+            if event.deleted:
+                self._parts.metrics.count_removal(self._reason(event, revision, past=False))
             line: Told | None = None
             for scope in scopes_of(path):
                 for topic in self._scopes.get(scope, ()):

@@ -5,14 +5,18 @@ Owns these routes and the judgement behind `/readyz`. The first three need no vi
 
 from __future__ import annotations
 
+import os
+from contextlib import suppress
+
 import msgspec
 from aiohttp import web
 
-from discovery import metrics
+from discovery import metrics_text
 from discovery.api import bodies
 from discovery.api.parts import PARTS, ApiParts
 from discovery.errors import NotReady, StoreError
 from discovery.kv.contract import Status, Unavailable
+from discovery.metrics_text import Disk, Surroundings
 
 RELOAD_SECONDS = 2.0  # until all DNS workers have what was reloaded
 
@@ -98,14 +102,25 @@ async def prometheus(request: web.Request) -> web.Response:
     except StoreError:
         pass  # the text leaves the store's own numbers out, and discovery_view_stale_seconds tells
     workers = None if parts.workers is None else await parts.workers.tally()
-    text = metrics.render(
-        parts.metrics,
-        parts.view,
-        status,
+    around = Surroundings(
+        status=status,
         up=not parts.feed.lost,
         stale_seconds=parts.feed.stale_seconds,
+        age=parts.feed.age,
+        drained=len(parts.registry.draining.instances),
         workers=workers,
+        durations=parts.store.durations,
+        disk=_disk(parts.config.store.path),
         links=[(node.name, parts.link(node)) for node in parts.others()],
         certificates={setting: end - parts.now() for setting, end in parts.certificates().items()},
     )
-    return web.Response(body=text, headers={"Content-Type": metrics.CONTENT_TYPE})
+    text = metrics_text.render(parts.metrics, parts.view, around)
+    return web.Response(body=text, headers={"Content-Type": metrics_text.CONTENT_TYPE})
+
+
+def _disk(path: str) -> Disk | None:
+    """None where the system does not tell."""
+    with suppress(OSError):
+        told = os.statvfs(path)
+        return Disk(told.f_frsize * told.f_blocks, told.f_frsize * told.f_bavail)
+    return None

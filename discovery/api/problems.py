@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import re
+import time
 from collections.abc import Awaitable, Callable
 
 import msgspec
@@ -82,10 +83,15 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
 
 @web.middleware
 async def count(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Counts every answer by method and status; methods nobody knows are one."""
+    """Counts every answer by method and status, and times it where it waited for no change; methods nobody knows are
+    one."""
+    begun = time.perf_counter()
     response = await handler(request)
     method = request.method if request.method in _METHODS else "other"
-    request.app[PARTS].metrics.count_http(method, response.status)
+    metrics = request.app[PARTS].metrics
+    metrics.count_http(method, response.status)
+    if "wait=" not in request.raw_path and isinstance(response, web.Response):
+        metrics.time_http(method, time.perf_counter() - begun)
     return response
 
 

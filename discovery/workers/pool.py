@@ -176,7 +176,15 @@ class Workers:
         """How they are, with `counters` brought up to now."""
         self._send(_TICK)
         await self.caught_up(ANSWER_SECONDS)
-        return Tally(self.serving, self.replaced, self._resident_bytes())
+        seconds: dict[int, float] = {}
+        memory: dict[int, int] = {}
+        for place in self._places:
+            if place.link is not None:
+                with contextlib.suppress(OSError, ValueError, IndexError):
+                    process = FilePath(f"/proc/{place.link.process.pid}")
+                    memory[place.number] = _resident_bytes(process)
+                    seconds[place.number] = _cpu_seconds(process)
+        return Tally(self._count, self.serving, self.replaced, memory, seconds)
 
     async def is_kept(self, path: Path, qtype: int) -> bool:
         """Whether a worker keeps the answer to that question."""
@@ -189,16 +197,6 @@ class Workers:
     def _on_kept(self, number: int) -> None:
         if number in self._asked:
             self._asked[number] = True
-
-    def _resident_bytes(self) -> dict[int, int]:
-        """Memory by the number of the worker, as far as the system tells."""
-        found = {}
-        for place in self._places:
-            if place.link is not None:
-                with contextlib.suppress(OSError, ValueError):
-                    pages = FilePath(f"/proc/{place.link.process.pid}/statm").read_text().split()[1]
-                    found[place.number] = int(pages) * resource.getpagesize()
-        return found
 
     # ------------------------------------------------------------ processes
 
@@ -271,6 +269,16 @@ class Workers:
                     log.warning("DNS worker %d does not take in what it is told", place.number)
                     link.give_up()
             self._send(_TICK)
+
+
+def _resident_bytes(process: FilePath) -> int:
+    return int((process / "statm").read_text().split()[1]) * resource.getpagesize()
+
+
+def _cpu_seconds(process: FilePath) -> float:
+    """User and system; proc(5): fields 14 and 15, counted from behind the name, which may hold anything."""
+    fields = (process / "stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 async def _tell(link: Link, telling: Iterator[Told]) -> None:

@@ -356,6 +356,7 @@ def test_random_changes_against_a_dict(grace: float, rng: random.Random) -> None
                 tree.restore([KV(key, value, 1, 1, 1) for key, value in model.items()], revision, now)
             tree.sweep(now)
             check(tree.root, (), model, now)
+            assert tree.root.services == len(list(tree.services(())))
             walked = [record.key for record in tree.root.walk()]
             order = sorted(
                 model, key=lambda each: names.key_order(each, names.path_of(each, "/skydns") or ())

@@ -163,6 +163,7 @@ async def test_a_failure_that_all_tell_is_told_and_not_kept() -> None:
             assert (await it.ask()).answer.rcode == wire.SERVFAIL
         assert it.seen[0] == 2
         assert (it.counters.forwarded, it.counters.forward_failed, it.counters.forward_hits) == (2, 0, 0)
+        assert sum(it.counters.forward_latency.counts) == 2
 
 
 async def test_nxdomain_is_an_answer_that_no_other_server_is_asked_about() -> None:

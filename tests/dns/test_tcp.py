@@ -124,6 +124,7 @@ async def test_a_question_is_answered_and_the_connection_stays() -> None:
             assert response.id == ident
             assert response.answer[0].to_text() == "web.d.test. 5 IN A 10.0.0.1"
         assert served.world.counters.queries_tcp == 3
+        assert sum(served.world.counters.latency_tcp.counts) == 1
 
 
 async def test_frames_split_byte_by_byte() -> None:

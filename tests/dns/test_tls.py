@@ -82,7 +82,9 @@ async def test_many_questions_on_one_connection(tmp_path: Path) -> None:
             response = dns.message.from_wire(await client.answer())
             assert response.id == ident
             assert response.answer[0].to_text() == "web.d.test. 5 IN A 10.0.0.1"
-        assert served.world.counters.queries_tcp == 100
+        counters = served.world.counters
+        assert (counters.queries_tls, counters.queries_tcp) == (100, 0)
+        assert sum(counters.latency_tls.counts) > sum(counters.latency_tcp.counts) == 0
 
 
 async def test_a_question_sent_with_the_end_of_the_handshake_is_answered(tmp_path: Path) -> None:

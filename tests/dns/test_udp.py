@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 import dns.message
 
 from discovery.dns.batch import MAX_DATAGRAM, SLOTS
+from discovery.dns.counters import SAMPLE
 from discovery.dns.udp import UdpListener
 from tests.support.dns import World, query
 
@@ -48,6 +49,7 @@ async def test_a_question_is_answered() -> None:
     assert query("web", "A").is_response(response)
     assert response.answer[0].to_text() == "web.d.test. 5 IN A 10.0.0.1"
     assert world.counters.queries_udp == 1
+    assert sum(world.counters.latency_udp.counts) == 1
 
 
 async def test_a_burst_beyond_one_wake_up_is_answered_each_once() -> None:
@@ -60,6 +62,7 @@ async def test_a_burst_beyond_one_wake_up_is_answered_each_once() -> None:
         idents = {int.from_bytes((await receive(client))[:2], "big") for _ in range(200)}
     assert idents == set(range(200))
     assert world.counters.queries_udp == 200
+    assert 1 <= sum(world.counters.latency_udp.counts) <= 200 // SAMPLE + 1  # of a batch one is taken at most
 
 
 async def test_one_by_one_and_in_bursts_all_are_answered_each_once() -> None:

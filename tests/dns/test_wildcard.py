@@ -54,6 +54,7 @@ async def test_each_address_of_loopback_answers_for_itself(both: bool) -> None:
             assert address == (host, port)
             assert answer[:2] == QUESTION[:2]
     assert world.counters.queries_udp == 3
+    assert sum(world.counters.latency_udp.counts) == 1
 
 
 async def test_ipv6() -> None:

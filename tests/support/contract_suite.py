@@ -43,6 +43,14 @@ COMPARISONS: tuple[Comparison, ...] = ("=", "!=", "<", ">")
 
 
 class StoreContract(LeaseContract):
+    async def test_what_it_does_is_timed(self, tmp_path: Path) -> None:
+        async with self.place(tmp_path) as place:
+            before = {name: sum(each.counts) for name, each in place.store.durations.items()}
+            await place.store.put(place.prefix + b"a", b"1")
+            await place.store.range(place.prefix + b"a")
+            after = {name: sum(each.counts) for name, each in place.store.durations.items()}
+            assert len([name for name in after if after[name] > before.get(name, 0)]) >= 2
+
     # ---- keys and ranges
 
     async def test_a_put_is_read_back_with_its_revisions(self, tmp_path: Path) -> None:

@@ -95,6 +95,11 @@ async def test_metrics_count_what_was_done(tmp_path: Path) -> None:
         await api.call("POST", "/v1/services/web.prod/i2/heartbeat")
         await api.call("DELETE", one)
         await api.call("PUT", one, {"host": "10.0.0.1"})
+        await api.call("GET", "/v1/services/web.prod?index=9999&wait=0")
+        await api.call("PUT", "/v1/services/web.prod/short", {"host": "10.0.0.1", "lease_ttl": 5})
+        await api.expire(6)
+        await api.call("PUT", "/v1/services/web.prod/away", {"host": "10.0.0.1"})
+        await api.call("POST", "/v1/services/web.prod/away/drain")
         await api.store.put(b"/skydns/test/bad", b"?")
         await api.caught_up()
         answer = await api.call("GET", "/metrics")
@@ -106,23 +111,37 @@ async def test_metrics_count_what_was_done(tmp_path: Path) -> None:
             for sample in family.samples
         }
         expected = {
-            ("discovery_registrations_total",): 2,
+            ("discovery_registrations_total",): 4,
             ("discovery_registrations_unchanged_total",): 1,
             ("discovery_deregistrations_total",): 1,
             ("discovery_heartbeats_total",): 1,
             ("discovery_heartbeats_refused_total",): 1,
-            ("discovery_http_requests_total", "PUT", "201"): 2,
+            ("discovery_http_requests_total", "PUT", "201"): 4,
+            ("discovery_http_requests_total", "GET", "200"): 1,
+            ("discovery_http_request_duration_seconds_count", "PUT"): 5,
+            ("discovery_http_request_duration_seconds_count", "POST"): 3,
+            ("discovery_instances_removed_total", "deregistered"): 1,
+            ("discovery_instances_removed_total", "drained"): 1,
+            ("discovery_instances_drained",): 1,
+            ("discovery_services",): 2,
+            ("discovery_store_leases_expired_total",): 1,
+            ("discovery_view_age_seconds",): 0,
             ("discovery_http_requests_total", "PUT", "200"): 1,
             ("discovery_http_requests_total", "POST", "404"): 1,
             ("discovery_instances",): 2,
             ("discovery_unreadable_records",): 1,
             ("discovery_unreadable_total",): 1,
-            ("discovery_store_leases",): 1,
+            ("discovery_store_leases",): 2,
             ("discovery_view_ready",): 1,
             ("discovery_view_revision",): api.view.revision,
             ("discovery_feed_loads_total",): 1,
         }
-        assert samples.items() >= expected.items()
+        assert expected.items() - samples.items() == set()
+        assert (
+            samples["discovery_instances_removed_total", "expired"] >= 1
+        )  # and what the test did to the store
+        assert samples["discovery_store_operation_duration_seconds_count", "commit"] > 0
+        assert ("discovery_http_request_duration_seconds_count", "GET") not in samples  # it was a long poll
 
 
 async def test_metrics_are_there_without_the_store(tmp_path: Path) -> None:

@@ -1,0 +1,42 @@
+"""How long things take, counted in buckets of time: plain ints, which only grow.
+
+Owns the counting alone: it reads no clock and renders nothing. One thread adds to a histogram; any may read it. Sums
+are whole nanoseconds, so that histograms of other processes can be added without loss.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Sequence
+
+NANOSECOND = 1_000_000_000
+
+
+class Histogram:
+    """`bounds`: the buckets' upper bounds in seconds, ascending; above the last is one more."""
+
+    __slots__ = ("bounds", "counts", "nanoseconds")
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.nanoseconds = 0
+
+    def note(self, seconds: float) -> None:
+        self.counts[bisect_left(self.bounds, seconds)] += 1
+        self.nanoseconds += int(seconds * NANOSECOND)
+
+    @property
+    def seconds(self) -> float:
+        """The sum of all that was noted."""
+        return self.nanoseconds / NANOSECOND
+
+    def values(self) -> list[int]:
+        """All of it, for `add`."""
+        return [*self.counts, self.nanoseconds]
+
+    def add(self, more: Sequence[int]) -> None:
+        """Adds what another histogram of the same bounds has counted."""
+        for place in range(len(self.counts)):
+            self.counts[place] += more[place]
+        self.nanoseconds += more[len(self.counts)]
