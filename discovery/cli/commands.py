@@ -18,6 +18,7 @@ from discovery.cli import INTERRUPTED
 from discovery.cli.agent import agent
 from discovery.cli.ask import api, health, metrics
 from discovery.cli.batch import batch
+from discovery.cli.bench import bench
 from discovery.cli.cluster import cluster
 from discovery.cli.completion import completion
 from discovery.cli.config import config
@@ -72,6 +73,7 @@ for _command in (
     zone,
     health,
     doctor,
+    bench,
     metrics,
     config,
     store,

@@ -88,6 +88,11 @@ def ask(name: str, type_: str, address: tuple[str, int], timeout: float) -> dict
 # ---------------------------------------------------------------- the question
 
 
+def make_query(name: str, type_: str) -> bytes:
+    """The packet of one question. Raises click.BadParameter for what can't be asked."""
+    return bytes(_query(name, type_).pack())
+
+
 def _query(name: str, type_: str) -> DNSRecord:
     from dnslib import EDNS0, DNSHeader, DNSLabel, DNSQuestion, DNSRecord
 
