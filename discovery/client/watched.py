@@ -90,7 +90,7 @@ class Watched:
             before = self._present.get(key)
             self._told.add(key)
             self._note(event)
-            return [] if before is not None and before.revision == event.instance.revision else [event]
+            return [] if before == event.instance else [event]  # another store may have the same revision
         self.since = event.revision
         self._beginning = False
         vanished = [self._present.pop(key) for key in list(self._present) if key not in self._told]

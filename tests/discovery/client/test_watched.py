@@ -62,6 +62,16 @@ def test_a_new_beginning_tells_only_what_differs() -> None:
     ]
 
 
+def test_another_store_with_the_same_revisions_is_told_by_what_it_holds() -> None:
+    watched = Watched(None)
+    watched.connected()
+    told(watched, line("put", 1, "same", port=80), line("put", 2, "other", port=80), line("synced", 2))
+    watched.forget()
+    watched.connected()
+    lines = [line("put", 1, "same", port=80), line("put", 2, "other", port=81), line("synced", 2)]
+    assert told(watched, *lines) == [("put", 2, "other"), ("synced", 2, "")]
+
+
 def test_a_beginning_that_breaks_is_begun_again_without_telling_twice() -> None:
     watched = Watched(None)
     watched.connected()
