@@ -14,8 +14,19 @@ import random
 import msgspec
 
 from discovery.agent.declared import Key
-from discovery.client import Client, ClientError, Fields, Lease, NotRegistered, Refused, Unavailable, pace
+from discovery.client import (
+    Client,
+    ClientError,
+    Fields,
+    Instance,
+    Lease,
+    NotRegistered,
+    Refused,
+    Unavailable,
+    pace,
+)
 from discovery.client.client import LAST_CALL
+from discovery.client.ownership import withdraw
 
 LOOK_EVERY = 5  # heartbeats between two looks at what is on the lease
 
@@ -23,11 +34,14 @@ log = logging.getLogger("discovery.client")
 
 
 class _Held(msgspec.Struct):
-    """`name`: its domain name, None while nobody has told us that it is there; `ttl`: its records', in seconds."""
+    """`made`: the answer to its put, None while there is none."""
 
     fields: Fields
-    name: str | None = None
-    ttl: int = 0
+    made: Instance | None = None
+
+    @property
+    def name(self) -> str | None:
+        return self.made.name if self.made is not None else None
 
 
 class SharedLease:
@@ -40,6 +54,9 @@ class SharedLease:
         self._wanted: dict[Key, Fields] = {}
         self._held: dict[Key, _Held] = {}  # what was put under this lease, whatever came back
         self._refused: dict[Key, Fields] = {}  # what a node said no to, until the next round
+        self._doubles: set[Key] = (
+            set()
+        )  # what is another that is wanted in other words, until something else is wanted
         self._lease: Lease | None = None
         self._away = False
         self._left = False
@@ -58,13 +75,14 @@ class SharedLease:
         else:
             self._wanted[key] = fields
         self._refused.pop(key, None)
+        self._doubles.clear()
         self.registered.clear()
         self._wake.set()
 
     @property
     def counts(self) -> tuple[int, int]:
         """How many instances are registered, and how many are wanted."""
-        return sum(held.name is not None for held in self._held.values()), len(self._wanted)
+        return sum(held.made is not None for held in self._held.values()), len(self._wanted)
 
     async def live(self) -> None:
         """For ever."""
@@ -86,7 +104,7 @@ class SharedLease:
             self._left = True
             if self._lease is None:
                 return 0.0
-            longest = max((held.ttl for held in self._held.values()), default=0)
+            longest = max((each.made.ttl for each in self._held.values() if each.made is not None), default=0)
             try:
                 await self._revoke()
             except ClientError as error:
@@ -183,22 +201,34 @@ class SharedLease:
                 del self._held[key]
 
     async def _differences(self) -> None:
+        """What is wanted comes first: so what only its file names otherwise than before is there all the time."""
         assert self._lease is not None
+        for key, fields in list(self._wanted.items()):
+            held = self._held.get(key)
+            if key in self._refused or key in self._doubles:
+                continue
+            if held is None or held.made is None or held.fields != fields:
+                await self._put(key, fields)
         for key in [key for key in self._held if key not in self._wanted and key not in self._refused]:
+            held = self._held[key]
             try:
-                await self._client.deregister(*key, seconds=self._patience)
+                if held.made is None:  # what a lost call may have made
+                    await self._client.deregister(*key, seconds=self._patience)
+                elif self._holder(held.made, key) is None:
+                    await withdraw(self._client, *key, held.made, seconds=self._patience)
             except NotRegistered:
                 pass  # gone already
             except Refused as error:
                 log.warning("%s of %s: %s; trying again now and then", key[1], key[0], error.detail)
-                self._refused[key] = self._held[key].fields
+                self._refused[key] = held.fields
                 continue
-            log.info("deregistered %s", self._held[key].name or f"{key[1]} of {key[0]}")
+            log.info("deregistered %s", held.name or f"{key[1]} of {key[0]}")
             del self._held[key]
-        for key, fields in list(self._wanted.items()):
-            held = self._held.get(key)
-            if (held is None or held.name is None or held.fields != fields) and key not in self._refused:
-                await self._put(key, fields)
+
+    def _holder(self, made: Instance, but: Key) -> Key | None:
+        """Which other key, in other words, is this very instance, and wanted."""
+        same = (key for key, held in self._held.items() if held.name == made.name and key in self._wanted)
+        return next((key for key in same if key != but), None)
 
     async def _put(self, key: Key, fields: Fields) -> None:
         assert self._lease is not None
@@ -216,5 +246,14 @@ class SharedLease:
             if before is None:
                 del self._held[key]
             return
+        if (other := self._holder(made, key)) is not None:
+            log.warning(
+                "%s of %s is %s of %s in other words (%s): give one of them another instance",
+                *(key[1], key[0], other[1], other[0], made.name),
+            )
+            self._doubles.add(key)
+            del self._held[key]
+            await self._put(other, self._wanted[other])  # as it was
+            return
         log.info("registered %s", made.name)
-        self._held[key] = _Held(fields, made.name, made.ttl)
+        self._held[key] = _Held(fields, made)

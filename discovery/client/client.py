@@ -128,27 +128,47 @@ class Client:
         When this is cancelled, an instance that was new is taken back before CancelledError goes on, within 2 s; with
         no node in reach its lease runs out by itself. `seconds`: for each node.
         """
-        path = _path(service, instance)
-        put = self._calls.answer(Instance, "PUT", path, body=fields, seconds=seconds)
+        return (await self._register(service, instance, seconds, fields))[1]
+
+    async def claim(
+        self, service: str, instance: str, *, seconds: float = TIMEOUT, **fields: Unpack[Fields]
+    ) -> Instance:
+        """As `register`; what is there already gets another lease, so that whoever registered it can tell."""
+        status, made = await self._register(service, instance, seconds, fields)
+        if status == CREATED or not made.lease_ttl or "lease" in fields:
+            return made
+        lease = await self.grant_lease(made.lease_ttl, seconds=seconds)
+        on_lease: Fields = {**fields, "lease": lease.id}
+        on_lease.pop("lease_ttl", None)
+        return await self.register(service, instance, seconds=seconds, **on_lease)
+
+    async def _register(
+        self, service: str, instance: str, seconds: float, fields: Fields
+    ) -> tuple[int, Instance]:
+        put = self._calls.answer(Instance, "PUT", _path(service, instance), body=fields, seconds=seconds)
 
         async def take_back(made: tuple[int, Instance]) -> None:
             if made[0] == CREATED:
-                await self._calls.call(_Nothing, "DELETE", path, seconds=LAST_CALL)
+                await self.deregister(service, instance, revision=made[1].revision, seconds=LAST_CALL)
 
-        return (await or_undone(put, take_back, LAST_CALL))[1]
+        return await or_undone(put, take_back, LAST_CALL)
 
-    async def deregister(self, service: str, instance: str, *, seconds: float = TIMEOUT) -> None:
-        """Take it out at once. Raises NotRegistered when it is not there."""
-        await self._calls.call(_Nothing, "DELETE", _path(service, instance), seconds=seconds)
+    async def deregister(
+        self, service: str, instance: str, *, revision: int | None = None, seconds: float = TIMEOUT
+    ) -> None:
+        """Take it out at once; `revision`: only as it was then, else it raises Contradicted. Raises NotRegistered when
+        it is not there."""
+        path = _path(service, instance)
+        await self._calls.call(_Nothing, "DELETE", path, revision=revision, seconds=seconds)
 
     async def heartbeat(self, service: str, instance: str, *, seconds: float = TIMEOUT) -> Beat:
         """Renew its lease. Raises NotRegistered when it has expired: register again."""
         path = (*_path(service, instance), "heartbeat")
         return await self._calls.call(Beat, "POST", path, seconds=seconds)
 
-    async def instance(self, service: str, instance: str) -> Instance:
+    async def instance(self, service: str, instance: str, *, seconds: float = TIMEOUT) -> Instance:
         """Raises NotRegistered when it is not there."""
-        return await self._calls.call(Instance, "GET", _path(service, instance))
+        return await self._calls.call(Instance, "GET", _path(service, instance), seconds=seconds)
 
     async def instances(self, service: str, *, subtree: bool = False) -> list[Instance]:
         """Those of one service, in a stable order; `subtree`: and of all services below it, as DNS counts them."""

@@ -2,8 +2,9 @@
 
 Owns the instance from `async with` to its end: it registers as soon as a node takes it, beats when the node asks for
 it, registers again when the lease is gone, stands back while it is not healthy, and deregisters at the end, also when
-it is cancelled. It tells what becomes of it in the log `discovery.client`. Its time is the loop's, which no step of
-the machine's clock moves; how long the lease lives is the node's to say.
+it is cancelled, but for what another program has registered in its place. It tells what becomes of it in the log
+`discovery.client`. Its time is the loop's, which no step of the machine's clock moves; how long the lease lives is the
+node's to say.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from discovery.client.client import LAST_CALL, Client
 from discovery.client.endings import to_the_end
 from discovery.client.errors import ClientError, NotRegistered, Refused, Unavailable
 from discovery.client.fields import Fields, Instance
+from discovery.client.ownership import withdraw
 
 log = logging.getLogger("discovery.client")
 
@@ -203,8 +205,9 @@ class Registration:
 
     async def _register(self) -> None:
         before, self._sent = self._sent, True  # from here on, whatever comes back
+        put = self._client.register if before else self._client.claim
         try:
-            self._answer = await self._client.register(
+            self._answer = await put(
                 self.service, self.instance, seconds=pace.patience(self._every), **self._fields
             )
         except Refused:
@@ -232,9 +235,18 @@ class Registration:
         return True
 
     async def _deregister(self, seconds: float) -> None:
+        mine = True
         try:
-            await self._client.deregister(self.service, self.instance, seconds=seconds)
+            if self._answer is not None:
+                mine = await withdraw(
+                    self._client, self.service, self.instance, self._answer, seconds=seconds
+                )
+            else:  # what a lost call may have made
+                await self._client.deregister(self.service, self.instance, seconds=seconds)
         except NotRegistered:
             pass  # gone already
-        log.info("deregistered %s", self.name)
+        if mine:
+            log.info("deregistered %s", self.name)
+        else:
+            log.warning("%s was registered anew by another program, so it stays", self.name)
         self._answer, self._sent, self.error = None, False, None

@@ -96,13 +96,15 @@ class Transport:
         *,
         query: Mapping[str, str] | None = None,
         body: object = None,
+        revision: int | None = None,
         seconds: float = TIMEOUT,
     ) -> T:
         """The answer's JSON as `kind`; `path` are the segments, not yet quoted; `seconds` are for each node.
 
-        Raises Unavailable and Refused.
+        `revision`: it is done to what has that revision only (If-Match). Raises Unavailable and Refused.
         """
-        return (await self.answer(kind, method, path, query=query, body=body, seconds=seconds))[1]
+        asked = self.answer(kind, method, path, query=query, body=body, revision=revision, seconds=seconds)
+        return (await asked)[1]
 
     async def answer(
         self,
@@ -112,12 +114,15 @@ class Transport:
         *,
         query: Mapping[str, str] | None = None,
         body: object = None,
+        revision: int | None = None,
         seconds: float = TIMEOUT,
     ) -> tuple[int, T]:
         """As `call`, with the HTTP status in front."""
         timeout = aiohttp.ClientTimeout(total=seconds, sock_connect=min(seconds, CONNECT_TIMEOUT))
         content = msgspec.json.encode(body) if body is not None else None
         headers = {"Content-Type": "application/json"} if content is not None else {}
+        if revision is not None:
+            headers["If-Match"] = f'"{revision}"'
 
         async def attempt(base: URL) -> tuple[int, T]:
             response = await self._ask(

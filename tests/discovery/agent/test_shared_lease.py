@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from discovery.agent.shared_lease import SharedLease
-from discovery.client import Client, Fields
+from discovery.client import Client, Fields, NotAllowed
 from tests.support.api import Api, running_api, until
 
 LONG = 30.0  # seconds that only bound a wait
@@ -119,6 +119,70 @@ async def test_it_leaves_for_good(tmp_path: Path) -> None:
         one.lease._wake.set()
         await asyncio.sleep(0.05)
         assert await one.there() == {}
+
+
+async def test_one_that_is_there_twice_in_other_words_is_there_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with kept(tmp_path) as one:
+        one.want("i1", port=80)
+        await one.settled()
+        one.lease.want(("web.discovery.internal.", "i1"), {"host": "10.0.0.1", "port": 81})
+        await one.settled()
+        assert "i1 of web.discovery.internal. is i1 of web in other words" in caplog.text
+        assert await one.there() == {"i1": 80}
+        before = await one.client.instance("web", "i1")
+        one.lease.registered.clear()
+        await one.beat()
+        await one.settled()
+        assert (await one.client.instance("web", "i1")).revision == before.revision
+        one.lease.want(("web.discovery.internal.", "i1"), None)
+        await one.settled()
+        assert await one.there() == {"i1": 80}
+
+
+async def test_one_that_is_named_in_other_words_stays_all_the_time(tmp_path: Path) -> None:
+    async with kept(tmp_path) as one:
+        one.want("i1", port=80)
+        await one.settled()
+        before = await one.client.instance("web", "i1")
+        one.lease.want(("web", "i1"), None)
+        one.lease.want(("web.discovery.internal.", "i1"), {"host": "10.0.0.1", "port": 80})
+        await one.settled()
+        assert (await one.client.instance("web", "i1")).revision == before.revision
+        assert one.lease.counts == (1, 1)
+
+
+async def test_what_another_has_registered_in_its_place_stays(tmp_path: Path) -> None:
+    async with kept(tmp_path) as one:
+        one.want("i1", "i2", port=80)
+        await one.settled()
+        await one.client.register("web", "i1", host="10.0.0.9", port=99)
+        one.lease.want(("web", "i1"), None)
+        await one.settled()
+        assert await one.there() == {"i1": 99, "i2": 80}
+        await one.client.deregister("web", "i1")
+
+
+async def test_a_refused_deregistration_is_tried_again(tmp_path: Path) -> None:
+    """It holds up no other, and what could not be taken out is not forgotten."""
+    async with kept(tmp_path) as one:
+        one.want("i1", "i2", port=80)
+        await one.settled()
+        refusing = one.client.deregister
+
+        async def refuse(*_: object, **__: object) -> None:
+            raise NotAllowed("the token was revoked", answered=403)
+
+        one.client.deregister = refuse  # type: ignore[method-assign]
+        one.lease.want(("web", "i1"), None)
+        one.want("i3", port=80)
+        await until(lambda: one.lease.counts == (3, 2), LONG)
+        assert await one.there() == {"i1": 80, "i2": 80, "i3": 80}
+        one.client.deregister = refusing  # type: ignore[method-assign]
+        await one.beat()
+        await one.settled()
+        assert await one.there() == {"i2": 80, "i3": 80}
 
 
 async def test_nothing_wanted_is_no_lease(tmp_path: Path) -> None:
