@@ -241,9 +241,7 @@ class Registry:
 
     async def heartbeat(self, path: Path) -> Lease | None:
         """Renews the instance's lease, which may be shared; None when it is permanent. Raises NotFound when gone."""
-        record = self._view.record(path)
-        if record is None and (known := self.draining.instances.find(path)) is not None:
-            record = known.record
+        record = self._view.record(path)  # of what is drained the store is asked, which few do
         tried = record.lease if record is not None else 0
         if tried and (ttl := await self._store.lease_keepalive(tried)):
             self._metrics.heartbeats += 1

@@ -17,12 +17,14 @@ import msgspec
 
 from discovery import tokens
 from discovery.errors import Conflict, NotFound, StoreError
-from discovery.kv.contract import KV, Compare, Delete, Put, Store, Target, prefix_end
+from discovery.kv.contract import KV, Compare, Delete, Op, Put, Store, Target, prefix_end
 from discovery.tokens import MARK, PREFIX, SECRET_BYTES, Configured, Grant, Role, Stored
 
 log = logging.getLogger(__name__)
 
 MAX_TOKENS = 10_000
+ATTEMPTS = 16  # of a change while others change the tokens, too
+IN_ORDER = b"/discovery/tokens-in-order"  # put with every change, so that of two at once one begins anew
 RETRY = 1.0  # seconds after a failure
 
 
@@ -73,38 +75,57 @@ class Tokens:
 
         Raises Conflict, and the store's errors.
         """
-        if len(self._stored) >= MAX_TOKENS:
-            raise Conflict(f"there are {MAX_TOKENS} tokens: revoke those that nobody uses")
-        if not self.any and (stored.role != "operate" or stored.expires_at):
-            raise Conflict(
-                "this would be the first token, after which every call needs one: first make one of role operate "
-                "that does not expire, or nobody could make another"
-            )
         token = MARK + secrets.token_urlsafe(SECRET_BYTES)
         kept = msgspec.structs.replace(stored, hash=tokens.hashed(token))
         name = secrets.token_hex(6)
         key, value = PREFIX + name.encode(), msgspec.json.encode(kept)
-        result = await self._store.txn([Compare(key, Target.VERSION, "=", 0)], [Put(key, value)])
-        if not result.succeeded:
-            raise Conflict("another token has just been made: try again")  # one in 2^48
-        self._put(KV(key, value, result.revision, result.revision, 1, 0))
+
+        def allowed() -> None:
+            if len(self._stored) >= MAX_TOKENS:
+                raise Conflict(f"there are {MAX_TOKENS} tokens: revoke those that nobody uses")
+            if not self.any and (stored.role != "operate" or stored.expires_at):
+                raise Conflict(
+                    "this would be the first token, after which every call needs one: first make one of role operate "
+                    "that does not expire, or nobody could make another"
+                )
+
+        revision = await self._change(Put(key, value), allowed)
+        self._put(KV(key, value, revision, revision, 1, 0))
         self._rebuild()
         return name, token
 
     async def revoke(self, name: str) -> None:
         """Raises NotFound, Conflict, and the store's errors."""
         key = PREFIX + name.encode()
-        found = (await self._store.range(key)).kvs
-        if not found:
-            raise NotFound(f"there is no token {name!r}: `discovery token list` shows them")
-        if self._is_last_way_in(key):
-            raise Conflict(
-                f"{name} is the last token of role operate that does not expire, so without it nobody could make "
-                "another: make one first, or set one in http.tokens"
-            )
-        await self._store.txn([], [Delete(key)])
+
+        def allowed() -> None:
+            if key not in self._stored:
+                raise NotFound(f"there is no token {name!r}: `discovery token list` shows them")
+            if self._is_last_way_in(key):
+                raise Conflict(
+                    f"{name} is the last token of role operate that does not expire, so without it nobody could make "
+                    "another: make one first, or set one in http.tokens"
+                )
+
+        await self._change(Delete(key), allowed)
         self._stored.pop(key, None)
         self._rebuild()
+
+    async def _change(self, write: Op, allowed: Callable[[], None]) -> int:
+        """The revision of a change that is allowed by the tokens that there are at that very time: of two changes at
+        once, on any nodes, one begins anew and sees the other's.
+
+        Raises what `allowed` raises, Conflict, and the store's errors.
+        """
+        for _ in range(ATTEMPTS):
+            found = (await self._store.range(IN_ORDER)).kvs
+            await self._read()
+            allowed()
+            mark = Compare(IN_ORDER, Target.MOD, "=", found[0].mod_revision if found else 0)
+            done = await self._store.txn([mark], [write, Put(IN_ORDER, b"")])
+            if done.succeeded:
+                return done.revision
+        raise Conflict("others keep changing the tokens at the same time: try again")
 
     def _is_last_way_in(self, key: bytes) -> bool:
         """Whether nothing else grants to operate, for ever. All may be revoked once a configured one does."""

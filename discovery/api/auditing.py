@@ -6,6 +6,7 @@ Owns that choice. A heartbeat changes nothing that is stored, so only a refused 
 from __future__ import annotations
 
 import re
+from contextvars import ContextVar
 from typing import Literal
 
 from aiohttp import web
@@ -21,6 +22,7 @@ REFUSALS = frozenset({401, 403, 421, 429})
 _SECRET = re.compile(rf"{MARK}[^/]*")  # given for an id by mistake
 _READS = frozenset({"GET", "HEAD", "OPTIONS"})
 _HEARTBEATS = ("/heartbeat", "/v1/heartbeats")
+_untold: ContextVar[list[Grant]] = ContextVar("untold")  # who makes the call, until that has been told
 
 
 @web.middleware
@@ -29,24 +31,36 @@ async def audit(request: web.Request, handler: Handler) -> web.StreamResponse:
     parts = request.app[PARTS]
     if not parts.audit.wanted:
         return await handler(request)
-    who = _who(request)  # before, for the call may revoke its own token
+    caller = [_who(request)]  # before, for the call may revoke its own token
+    _untold.set(caller)
     response = await handler(request)
-    if _is_told(request, response.status):
-        resource = request.match_info.route.resource
-        parts.audit.write(
-            Entry(
-                time=rfc3339(parts.now()),
-                who=who.name,
-                token=who.id,
-                sender=request.remote or "",
-                method=request.method,
-                route=resource.canonical if resource is not None else "",
-                path=_SECRET.sub(f"{MARK}…", request.path)[:MAX_PATH],
-                status=response.status,
-                result=_result(response.status),
-            )
-        )
+    if caller and _is_told(request, response.status):
+        _tell(request, caller.pop(), response.status)
     return response
+
+
+def tell_done(request: web.Request) -> None:
+    """For a call whose change is made, and whose answer is yet to wait: it is told now, and not again."""
+    if caller := _untold.get(None):
+        _tell(request, caller.pop(), 200)
+
+
+def _tell(request: web.Request, who: Grant, status: int) -> None:
+    parts = request.app[PARTS]
+    resource = request.match_info.route.resource
+    parts.audit.write(
+        Entry(
+            time=rfc3339(parts.now()),
+            who=who.name,
+            token=who.id,
+            sender=request.remote or "",
+            method=request.method,
+            route=resource.canonical if resource is not None else "",
+            path=_SECRET.sub(f"{MARK}…", request.path)[:MAX_PATH],
+            status=status,
+            result=_result(status),
+        )
+    )
 
 
 def _who(request: web.Request) -> Grant:

@@ -7,6 +7,7 @@ How they reach the store is `batch_writes`'. Others get their turn between the o
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -14,6 +15,7 @@ import msgspec
 from aiohttp import web
 from msgspec import UNSET, Meta, UnsetType
 
+from discovery import names
 from discovery.api import access, bodies, fields
 from discovery.api.answers import reply
 from discovery.api.parts import PARTS, ApiParts
@@ -24,6 +26,7 @@ from discovery.registry import lease_text
 from discovery.tokens import Grant
 
 MAX_OPERATIONS = 10_000
+MAX_OF_ONE = 100  # operations on one instance
 MAX_BODY = 8 << 20  # bytes
 BREATH = 100  # operations looked at before others get their turn
 
@@ -95,6 +98,7 @@ async def batch(request: web.Request) -> web.Response:
             checked.append(_operation(request, parts, grant, raw))
         except DiscoveryError as error:
             checked.append(error)
+    _check_numbers(checked)
     await _check_leases(parts, grant, checked)
     outcomes = await _run(parts, checked)
     results = [_result(parts, outcome) for outcome in outcomes]
@@ -136,6 +140,20 @@ def _operation(request: web.Request, parts: ApiParts, grant: Grant, raw: msgspec
     if lease_ttl:
         parts.registry.checked_ttl(lease_ttl, "lease_ttl")
     return Registration(path, fields.to_service(put, request.remote), lease, lease_ttl)
+
+
+def _check_numbers(checked: list[Operation | DiscoveryError]) -> None:
+    """Puts InvalidField in the place of what is too much for one instance: those happen one after the other."""
+    seen: Counter[names.Path] = Counter()
+    for position, each in enumerate(checked):
+        if not isinstance(each, DiscoveryError):
+            seen[each.path] += 1
+            if seen[each.path] > MAX_OF_ONE:
+                checked[position] = InvalidField(
+                    f"operations: {names.to_text(each.path)} is named more than {MAX_OF_ONE} times; "
+                    "only the last matters, so name it once",
+                    field="operations",
+                )
 
 
 async def _check_leases(parts: ApiParts, grant: Grant, checked: list[Operation | DiscoveryError]) -> None:

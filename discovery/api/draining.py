@@ -12,6 +12,7 @@ from aiohttp import web
 
 from discovery.api import bodies, fields
 from discovery.api.answers import reply
+from discovery.api.auditing import tell_done
 from discovery.api.leases import lease_of, named
 from discovery.api.parts import PARTS, ApiParts, rfc3339
 from discovery.drained import Drained
@@ -38,6 +39,7 @@ async def drain(request: web.Request) -> web.Response:
     await bodies.read(request, bodies.NoFields)
     there = await parts.registry.draining.drain(path)
     safe_at = _safe_at(parts, there)
+    tell_done(request)
     await _until(parts, safe_at, wait)
     instance = fields.of_drained(parts, there)
     assert instance is not None, "it was read as a service before"
@@ -70,6 +72,7 @@ async def drain_lease(request: web.Request) -> web.Response:
         found = await parts.registry.draining.drain_lease(lease)
     drained_at = max((each.at for each in found), default=parts.now())
     safe_at = max((_safe_at(parts, each) for each in found), default=drained_at)
+    tell_done(request)
     await _until(parts, safe_at, wait)
     instances = [fields.lease_instance(parts, each.record.path, each.at) for each in found]
     answer = bodies.DrainedLease(lease_text(lease), rfc3339(drained_at), rfc3339(safe_at), instances)
@@ -93,7 +96,10 @@ def _revision(parts: ApiParts, revisions: list[int]) -> int:
 
 
 def _safe_at(parts: ApiParts, there: Drained) -> float:
-    """DNS gave the record's TTL, or the zone's, or a lease's where that is less; stale answers never more."""
+    """DNS gave the record's TTL, or the zone's, or a lease's where that is less; stale answers never more.
+
+    A TTL that was lowered just before is not known any more: whoever lowers one waits for the old one first.
+    """
     record = there.record
     own = record.fields.ttl if record.fields is not None else 0
     return there.at + max(own, parts.zone_of(record.path).ttl) + SPREAD

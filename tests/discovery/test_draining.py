@@ -12,7 +12,7 @@ from discovery.errors import Conflict, NotFound
 from discovery.kv.contract import Compare, LeaseNotFound, Op, TxnResult
 from discovery.kv.embedded import EmbeddedStore
 from discovery.service import Service
-from tests.support.api import NOW, Parts, running_parts
+from tests.support.api import NOW, Parts, running_parts, until
 
 PATH = (b"internal", b"discovery", b"web", b"i1")
 KEY = b"/skydns/internal/discovery/web/i1"
@@ -74,6 +74,20 @@ async def test_the_leases_end_takes_it(tmp_path: Path) -> None:
         assert await parts.kv(AWAY) is None
         with pytest.raises(NotFound):
             await parts.registry.draining.undrain(PATH)
+
+
+async def test_a_heartbeat_renews_the_lease_that_another_node_has_put_it_on(tmp_path: Path) -> None:
+    """What is known here of a drained instance may be late, and the lease that it was on may live for others."""
+    async with running_parts(tmp_path) as parts:
+        before, after = await parts.registry.lease_grant(10), await parts.registry.lease_grant(10)
+        await parts.registry.register(PATH, WEB, lease=before.id)
+        late = await parts.registry.draining.drain(PATH)
+        await parts.registry.register(PATH, WEB, lease=after.id)
+        await until(lambda: parts.drained.revision > late.kv.mod_revision)
+        parts.drained._held[PATH] = late
+        beat = await parts.registry.heartbeat(PATH)
+        assert beat is not None
+        assert beat.id == after.id
 
 
 async def test_a_put_keeps_it_drained_whoever_drained_it(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -86,6 +87,30 @@ async def test_the_last_operator_stays(tmp_path: Path) -> None:
             await here.revoke(second)
         with pytest.raises(NotFound, match="no token"):
             await here.revoke(admin)
+
+
+async def test_of_two_that_revoke_the_last_two_operators_at_once_one_is_refused(tmp_path: Path) -> None:
+    async with two_nodes(tmp_path) as (here, there):
+        await here.make(wanted("operate"))
+        await here.make(wanted("read"))
+        for _ in range(5):
+            second, _ = await there.make(wanted())
+            first = next(
+                each.id for each in await here.listed() if each.stored.role == "operate" and each.id != second
+            )
+            done = await asyncio.gather(here.revoke(first), there.revoke(second), return_exceptions=True)
+            assert [type(each) for each in done if each is not None] == [Conflict], done
+
+
+async def test_the_only_one_does_not_go_while_another_is_made(tmp_path: Path) -> None:
+    """Or nobody could make a further one."""
+    async with two_nodes(tmp_path) as (here, there):
+        only, _ = await here.make(wanted())
+        await until(lambda: there.any)
+        done = await asyncio.gather(here.revoke(only), there.make(wanted("read")), return_exceptions=True)
+        assert any(isinstance(each, Conflict) for each in done), done
+        roles = {each.stored.role for each in await here.listed()}
+        assert roles in (set(), {"operate", "read"})
 
 
 async def test_one_alone_may_go_and_one_beside_the_configuration_too(tmp_path: Path) -> None:

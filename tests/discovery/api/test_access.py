@@ -171,6 +171,21 @@ async def test_keys_are_names_whatever_their_letter_case(tmp_path: Path) -> None
         assert (await call(api, "the-service", "DELETE", f"{lead}/web?recursive=true")).status == 200
 
 
+async def test_heartbeats_of_leases_that_are_gone_are_missing_whoever_asks(tmp_path: Path) -> None:
+    async with secured(tmp_path) as api:
+        ended = await lease_of(api, "the-service")
+        await call(api, "the-service", "PUT", OWN, {"host": "10.0.0.1", "lease": ended})
+        assert (await call(api, "the-service", "DELETE", f"/v1/leases/{ended}")).status == 204
+        mine = await lease_of(api, "the-service")
+        gone = [ended, "77", "7fffffffffffffff"]
+        beat = await call(api, "the-service", "POST", "/v1/heartbeats", {"leases": [mine, *gone]})
+        assert (beat.status, beat.body) == (200, {"renewed": 1, "missing": gone})
+        only = await call(api, "the-service", "POST", "/v1/heartbeats", {"leases": gone})
+        assert (only.status, only.body) == (200, {"renewed": 0, "missing": gone})
+        one = await call(api, "the-service", "POST", f"/v1/leases/{ended}/heartbeat")
+        assert one.status == 404
+
+
 async def test_a_lease_is_the_callers_while_it_holds_only_his_names(tmp_path: Path) -> None:
     async with secured(tmp_path) as api:
         mine, others = await lease_of(api, "the-service"), await others_instance_and_lease(api)

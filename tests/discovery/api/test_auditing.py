@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 
 from discovery.audit import AuditLog
 from tests.discovery.api.test_access import OTHERS, OWN, bearer, call, secured
+from tests.support.api import until
 
 
 async def test_writes_and_refusals_are_told(tmp_path: Path) -> None:
@@ -50,3 +52,25 @@ async def test_writes_and_refusals_are_told(tmp_path: Path) -> None:
     assert {line["time"] for line in lines} == {"2023-11-14T22:13:20.250Z"}
     for secret in ("a-secret", "the-service", "never-known", made.body["token"]):
         assert secret not in file.read_text()
+
+
+async def test_a_drain_is_told_when_it_is_done_and_not_when_its_wait_ends(tmp_path: Path) -> None:
+    """Who hangs up meanwhile has drained it all the same."""
+    file = tmp_path / "audit"
+    async with secured(tmp_path) as api:
+        api.parts.audit = AuditLog(str(file))
+        lease = (await call(api, "the-operator", "POST", "/v1/leases", {"ttl": 60})).body["id"]
+        other = OWN.replace("i1", "i2")
+        for one in (OWN, other):
+            await call(api, "the-operator", "PUT", one, {"host": "10.0.0.1", "lease": lease, "ttl": 3600})
+        for path in (f"{OWN}/drain", f"/v1/leases/{lease}/drain"):
+            before = file.read_text().count("\n")
+            waiting = asyncio.create_task(call(api, "the-operator", "POST", f"{path}?wait=3600"))
+            await until(lambda before=before: file.read_text().count("\n") > before)  # type: ignore[misc]
+            assert not waiting.done()
+            waiting.cancel()
+        assert (await call(api, "the-operator", "POST", f"{OWN}/drain")).status == 200
+        api.parts.audit.close()
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    told = [(line["path"], line["status"]) for line in lines if line["path"].endswith("/drain")]
+    assert told == [(f"{OWN}/drain", 200), (f"/v1/leases/{lease}/drain", 200), (f"{OWN}/drain", 200)]

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from discovery.api.batch import MAX_OPERATIONS
+from discovery.api.batch import MAX_OF_ONE, MAX_OPERATIONS
 from discovery.kv.contract import NoSpace, TxnResult
 from discovery.kv.embedded import EmbeddedStore
 from discovery.settings import HttpConfig
@@ -42,6 +42,18 @@ async def lease(api: Api, ttl: int = 60) -> str:
 async def instances(api: Api, service: str = "web.prod") -> dict[str, Any]:
     listed = (await api.call("GET", f"/v1/services/{service}")).body["instances"]
     return {each["instance"]: each for each in listed}
+
+
+async def test_what_is_too_much_for_one_instance_is_refused_and_stops_nothing(tmp_path: Path) -> None:
+    """Each of them would take a turn of its own."""
+    async with running_api(tmp_path) as api:
+        many = [put("i1", lease_ttl=0, port=port) for port in range(MAX_OF_ONE + 2)]
+        done = await statuses(api, *many, put("i2", lease_ttl=0))
+        assert done == [201, *[200] * (MAX_OF_ONE - 1), 400, 400, 201]
+        assert {name: each["port"] for name, each in (await instances(api)).items()} == {
+            "i1": MAX_OF_ONE - 1,
+            "i2": 0,
+        }
 
 
 async def test_results_stand_in_order_and_one_bad_operation_stops_nothing(tmp_path: Path) -> None:
