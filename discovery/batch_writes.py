@@ -119,13 +119,25 @@ class BatchWrites:
                 single.append(position)
             else:
                 (puts if isinstance(operation, Registration) else removals).append(quick)
-        again = await self._pieces(puts, self._put, outcomes)
-        again += await self._pieces(removals, self._remove, outcomes)
-        if reached := max(
-            (_revision(outcomes[each.position]) for each in (*puts, *removals) if each.position in outcomes),
-            default=0,
-        ):
-            await self._feed.wait(reached, WAIT_FOR_VIEW)
+        written = {each.key: (each.put.value, each.stored) for each in puts if each.put and each.stored}
+        expected = self._view.expected
+        expected.update(written)
+        try:
+            again = await self._pieces(puts, self._put, outcomes)
+            again += await self._pieces(removals, self._remove, outcomes)
+            if reached := max(
+                (
+                    _revision(outcomes[each.position])
+                    for each in (*puts, *removals)
+                    if each.position in outcomes
+                ),
+                default=0,
+            ):
+                await self._feed.wait(reached, WAIT_FOR_VIEW)
+        finally:
+            for key, said in written.items():
+                if expected.get(key) is said:
+                    del expected[key]
         await self._singly(operations, [*single, *(each.position for each in again)], outcomes)
 
     async def _renewed(self, leases: set[int]) -> dict[int, int | DiscoveryError]:

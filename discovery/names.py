@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 
 from discovery.errors import InvalidField
 
@@ -84,13 +85,15 @@ def key_of(path: Path, prefix: str) -> bytes:
     return b"/".join((prefix.encode(), *path))
 
 
+@lru_cache(maxsize=1024)  # each change is looked at by several in turn
 def path_of(key: bytes, prefix: str) -> Path | None:
     """The name that a key stands for; None when it stands for none (an empty or over-long part, another prefix)."""
     lead = prefix.encode() + b"/"
     if not key.startswith(lead):
         return None
-    path = tuple(key[len(lead) :].lower().split(b"/"))
-    return path if is_name(path) else None
+    rest = key[len(lead) :].lower()
+    path = tuple(rest.split(b"/"))
+    return path if b"" not in path and (len(rest) <= MAX_LABEL or is_name(path)) else None
 
 
 def key_order(key: bytes, path: Path) -> tuple[Path, bytes]:

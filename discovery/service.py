@@ -11,6 +11,7 @@ import ipaddress
 import json
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from types import MappingProxyType
 from typing import NoReturn
 
@@ -83,6 +84,7 @@ def address_of(host: str) -> bytes | None:
     return address.packed
 
 
+@lru_cache(maxsize=1024)  # asked when it is checked and when it is held
 def resolve_host(host: str) -> tuple[bytes | None, Path | None]:
     """(address, name) of which one is set, or neither for an empty host. Raises Unreadable for anything else."""
     if not host:

@@ -55,6 +55,13 @@ class BatchOperation(msgspec.Struct, forbid_unknown_fields=True):
     delete: Annotated[msgspec.Raw, described_as(DeleteOperation)] | UnsetType = UNSET
 
 
+class _Checked(msgspec.Struct, forbid_unknown_fields=True):
+    """The same, read with all that is in it; what fails is read in steps, which tell what is wrong."""
+
+    put: PutOperation | UnsetType = UNSET
+    delete: DeleteOperation | UnsetType = UNSET
+
+
 class BatchBody(msgspec.Struct, forbid_unknown_fields=True):
     operations: Annotated[
         list[Annotated[msgspec.Raw, described_as(BatchOperation)]], Meta(max_length=MAX_OPERATIONS)
@@ -79,6 +86,9 @@ class BatchAnswer(msgspec.Struct):
     results: list[BatchResult]
 
 
+_DECODER = msgspec.json.Decoder(_Checked)
+
+
 def routes() -> list[web.RouteDef]:
     return [web.post("/v1/batch", batch)]
 
@@ -101,9 +111,10 @@ async def batch(request: web.Request) -> web.Response:
     _check_numbers(checked)
     await _check_leases(parts, grant, checked)
     outcomes = await _run(parts, checked)
-    results = [_result(parts, outcome) for outcome in outcomes]
+    ends = _Ends(parts)
+    results = [_result(ends, outcome) for outcome in outcomes]
     revision = max(
-        (each.revision for each in results if isinstance(each.revision, int)), default=parts.view.revision
+        (each.revision for each in results if each.revision is not UNSET), default=parts.view.revision
     )
     reflects = max(revision, parts.view.revision)
     return reply(request, BatchAnswer(reflects, results), revision=reflects)
@@ -122,19 +133,31 @@ async def _run(parts: ApiParts, checked: Sequence[Operation | DiscoveryError]) -
     return [each if isinstance(each, DiscoveryError) else next(rest) for each in checked]
 
 
+def _decoded(raw: msgspec.Raw) -> PutOperation | DeleteOperation:
+    """Raises InvalidField."""
+    try:
+        one = _DECODER.decode(raw)
+    except (ValueError, RecursionError):  # the errors of msgspec, and of UTF-8, are ValueErrors
+        told = bodies.decode(bytes(raw), BatchOperation)
+        if isinstance(told.delete, msgspec.Raw) and told.put is UNSET:
+            return bodies.decode(bytes(told.delete), DeleteOperation)
+        if isinstance(told.put, msgspec.Raw) and told.delete is UNSET:
+            return bodies.decode(bytes(told.put), PutOperation)
+    else:
+        if isinstance(one.put, PutOperation) and one.delete is UNSET:
+            return one.put
+        if isinstance(one.delete, DeleteOperation) and one.put is UNSET:
+            return one.delete
+    raise InvalidField("an operation has either put or delete; give it one of the two")
+
+
 def _operation(request: web.Request, parts: ApiParts, grant: Grant, raw: msgspec.Raw) -> Operation:
     """Raises InvalidField and Forbidden."""
-    one = bodies.decode(bytes(raw), BatchOperation)
-    if (one.put is UNSET) == (one.delete is UNSET):
-        raise InvalidField("an operation has either put or delete; give it one of the two")
-    if isinstance(one.delete, msgspec.Raw):
-        removed = bodies.decode(bytes(one.delete), DeleteOperation)
-        path = fields.named_instance(parts, removed.service, removed.instance)
+    put = _decoded(raw)
+    path = fields.named_instance(parts, put.service, put.instance)
+    if isinstance(put, DeleteOperation):
         access.check_path(grant, path)
         return Removal(path)
-    assert isinstance(one.put, msgspec.Raw)
-    put = bodies.decode(bytes(one.put), PutOperation)
-    path = fields.named_instance(parts, put.service, put.instance)
     access.check_path(grant, path)
     lease, lease_ttl = fields.lease_of(put)
     if lease_ttl:
@@ -172,7 +195,19 @@ async def _check_leases(parts: ApiParts, grant: Grant, checked: list[Operation |
             checked[position] = refused[each.lease]
 
 
-def _result(parts: ApiParts, outcome: Outcome) -> BatchResult:
+class _Ends(dict[int, str]):
+    """When leases end that are renewed now, by their TTL."""
+
+    def __init__(self, parts: ApiParts) -> None:
+        super().__init__()
+        self._parts = parts
+
+    def __missing__(self, ttl: int) -> str:
+        self[ttl] = text = self._parts.time_after(ttl)
+        return text
+
+
+def _result(ends: _Ends, outcome: Outcome) -> BatchResult:
     if isinstance(outcome, DiscoveryError):
         return BatchResult(status=outcome.status, problem=problem_of(outcome))
     if isinstance(outcome, int):
@@ -182,6 +217,6 @@ def _result(parts: ApiParts, outcome: Outcome) -> BatchResult:
         revision=outcome.revision,
         lease=lease_text(outcome.lease) if outcome.lease else None,
         lease_ttl=outcome.lease_ttl,
-        expires_at=parts.time_after(outcome.lease_ttl) if outcome.lease else None,
+        expires_at=ends[outcome.lease_ttl] if outcome.lease else None,
         heartbeat_every=bodies.heartbeat_every(outcome.lease_ttl),
     )

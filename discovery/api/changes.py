@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 from aiohttp import web
@@ -192,6 +193,8 @@ class Changes:
         if not events:
             return
         self.last = revision
+        if not self._topics:
+            return
         told: dict[Topic, list[Told]] = {}
         for event in events:
             path = names.path_of(event.kv.key, self._parts.config.store.prefix)
@@ -246,10 +249,16 @@ def covers(scope: Scope, path: Path) -> bool:
     return path[: len(service)] == service if scope.subtree else path[:-1] == service
 
 
-def scopes_of(path: Path) -> list[Scope]:
+def scopes_of(path: Path) -> Sequence[Scope]:
     """All that are told of the record at `path`."""
-    below = [Scope(path[:length], True) for length in range(len(path) + 1)]
-    return [EVERYTHING, Scope(path[:-1]), *below]
+    return (*_scopes_of_all(path[:-1]), Scope(path, True))
+
+
+@lru_cache(maxsize=1024)
+def _scopes_of_all(service: Path) -> Sequence[Scope]:
+    """Those that are told of every instance of a service."""
+    above = (Scope(service[:length], True) for length in range(len(service) + 1))
+    return (EVERYTHING, Scope(service), *above)
 
 
 CHANGES = web.AppKey("changes", Changes)

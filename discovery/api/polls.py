@@ -30,6 +30,7 @@ class Polls:
         self._drained = parts.registry.draining.instances
         self._changed: dict[Scope, int] = {}
         self._changed_since = 0  # before, changes may have been forgotten
+        self._last = 0  # the highest revision that was told
         self._waiting: dict[Scope, dict[asyncio.Future[None], int]] = {}
         self._closed = False
 
@@ -103,14 +104,20 @@ class Polls:
     # ------------------------------------------------------------ inside
 
     def _note(self, scopes: Sequence[Scope], revision: int) -> None:
-        for scope in scopes:
-            self._changed[scope] = max(revision, self._changed.get(scope, 0))
+        if revision >= self._last:
+            self._last = revision
+            self._changed.update(dict.fromkeys(scopes, revision))
+        else:  # the feed and the store each tell in order, but not both together
+            for scope in scopes:
+                self._changed[scope] = max(revision, self._changed.get(scope, 0))
         if len(self._changed) > CHANGED:
             self._changed.clear()
             self._changed_since = max(revision, self._changed_since)
 
     def _rouse(self, scopes: Sequence[Scope], known_from: int | None = None) -> None:
         """All but those who know revision `known_from`."""
+        if not self._waiting:
+            return
         for scope in scopes:
             for waiter, index in self._waiting.get(scope, {}).items():
                 if not waiter.done() and (known_from is None or index < known_from):

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from discovery.feed import Feed
-from discovery.kv.contract import KV, RangeResult, Store, Unavailable, WatchBatch
+from discovery.kv.contract import KV, Put, RangeResult, Store, Unavailable, WatchBatch
 from discovery.kv.embedded import EmbeddedStore
 from discovery.metrics import Metrics
 from discovery.view import View
@@ -50,6 +50,23 @@ async def test_start_raises_when_the_store_cannot_be_read(tmp_path: Path) -> Non
     with pytest.raises(Unavailable):
         await parts.feed.start()
     assert not parts.view.ready
+
+
+async def test_others_get_their_turn_while_much_is_applied(tmp_path: Path) -> None:
+    """Ten revisions of 64 changes, told by the store at once."""
+    async with running_parts(tmp_path) as parts:
+        seen: set[int] = set()
+
+        async def look() -> None:
+            while parts.view.root.count < 640:
+                seen.add(parts.view.root.count)
+                await asyncio.sleep(0)
+
+        looking = asyncio.create_task(look())
+        names = [[b"/skydns/test/%d/%d" % (one, each) for each in range(64)] for one in range(10)]
+        await asyncio.gather(*(parts.store.txn([], [Put(name, VALUE) for name in some]) for some in names))
+        await looking
+        assert seen == {0, 4 * 64, 8 * 64}
 
 
 async def test_waiting(tmp_path: Path) -> None:

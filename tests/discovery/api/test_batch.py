@@ -99,6 +99,7 @@ async def test_results_stand_in_order_and_one_bad_operation_stops_nothing(tmp_pa
         ):
             assert (held[name]["revision"], held[name]["lease"]) == (result["revision"], result["lease"])
         assert answer.body["revision"] == int(answer.headers["X-Revision"]) == api.view.revision
+        assert api.view.expected == {}
         assert "X-View-Revision" not in answer.headers
 
 
