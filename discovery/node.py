@@ -18,7 +18,7 @@ import socket
 import ssl
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -51,7 +51,7 @@ from discovery.registry import Registry
 from discovery.reload import restart_needed, taken_over
 from discovery.saved_view import SavedView
 from discovery.settings import Config
-from discovery.tls import Renewable, certificate, node_context, only_clients_of, server_context
+from discovery.tls import Renewable, certificate, ends_at, node_context, only_clients_of, server_context
 from discovery.token_store import Tokens
 from discovery.tokens import Configured, configured
 from discovery.view import View
@@ -151,6 +151,8 @@ class Node:
             admission=Admission(config.http, self.metrics),
             workers=workers,
         )
+        self._ends: dict[str, float] = {}  # of the certificates that are shown, by setting
+        self.parts.certificates = self._certificate_ends
         self._https: Renewable | None = None
         self._client_tls: ssl.SSLContext | None = None  # for the other nodes
         self.dns: list[tuple[str, int]] = []
@@ -179,11 +181,12 @@ class Node:
             self._stack.push_async_callback(self.saved.close)
         if (member := self._member) is not None:
             self._stack.push_async_callback(member.close)
-            self.parts.trouble, self.parts.certificates = lambda: member.trouble, member.certificates
+            self.parts.trouble = lambda: member.trouble
             await member.open()
         context = self._tls_context(self._config) if bound.tls else None
         if self._config.http.tls.cert:
-            self._https, self._client_tls = Renewable(_https(self._config)), _client_tls(self._config)
+            context_of_http, self._ends["http.tls.cert"] = _https(self._config)
+            self._https, self._client_tls = Renewable(context_of_http), _client_tls(self._config)
         self.audit.open(self._config.http.audit)
         self._stack.callback(self.audit.close)
         await self.store.start()
@@ -256,7 +259,12 @@ class Node:
         """Raises ConfigError. What new connections get is what was checked, whatever becomes of the files."""
         files = config.dns.tls
         self._certificate = Certificate(*certificate(files.cert, files.key, "dns.tls"))
+        self._ends["dns.tls.cert"] = ends_at(self._certificate.cert)
         return server_context(files.cert, files.key, "dns.tls")
+
+    def _certificate_ends(self) -> Mapping[str, float]:
+        """Of this node's certificates, by setting: seconds since the epoch."""
+        return {**self._ends, **(self._member.certificates() if self._member is not None else {})}
 
     def _renew(self, config: Config) -> None:
         """New connections over TLS have the certificate of `config`. Raises ConfigError."""
@@ -329,12 +337,12 @@ class Node:
         loaded = self._load()
         renewed = None
         if self._https is not None and loaded.config.http.tls.cert:
-            renewed = _https(loaded.config), _client_tls(loaded.config)
+            renewed = *_https(loaded.config), _client_tls(loaded.config)
         self.audit.open(loaded.config.http.audit)
         if self.tls and loaded.config.dns.tls.cert:
             self._renew(loaded.config)
         if self._https is not None and renewed is not None:
-            self._https.newest, self._client_tls = renewed
+            self._https.newest, self._ends["http.tls.cert"], self._client_tls = renewed
         waiting = restart_needed(self._config, loaded.config)
         self._config = taken_over(self._config, loaded.config)
         self.tokens.configured = _configured(self._config)
@@ -382,13 +390,14 @@ async def run(loaded: Loaded, *, load: Callable[[], Loaded], announce: Announce)
         await node.stop()
 
 
-def _https(config: Config) -> ssl.SSLContext:
-    """Raises ConfigError."""
+def _https(config: Config) -> tuple[ssl.SSLContext, float]:
+    """What connections begin with, and when its certificate ends. Raises ConfigError."""
     files = config.http.tls
+    cert, _ = certificate(files.cert, files.key, "http.tls")
     context = server_context(files.cert, files.key, "http.tls")
     if files.client_ca:
         only_clients_of(context, files.client_ca, "http.tls.client_ca")
-    return context
+    return context, ends_at(cert)
 
 
 def _client_tls(config: Config) -> ssl.SSLContext:

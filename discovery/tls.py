@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import os
 import ssl
+from datetime import UTC, datetime
 from pathlib import Path
 
 from discovery.errors import ConfigError
+
+_VERSION, _UTC_TIME = 0xA0, 0x17  # tags of DER
 
 
 def certificate(cert: str, key: str, setting: str) -> tuple[bytes, bytes]:
@@ -21,6 +24,33 @@ def certificate(cert: str, key: str, setting: str) -> tuple[bytes, bytes]:
         raise ConfigError(
             f"{setting}: {error.filename} cannot be read: {error.strerror}", field=setting
         ) from error
+
+
+def ends_at(cert: bytes) -> float:
+    """When the first certificate in PEM ends: seconds since the epoch (RFC 5280 section 4.1). It has been checked."""
+    text = cert.decode("ascii", "replace")
+    begin, end = (text.index(f"-----{each} CERTIFICATE-----") for each in ("BEGIN", "END"))
+    der = ssl.PEM_cert_to_DER_cert(f"{text[begin:end]}-----END CERTIFICATE-----\n")
+    _, at, _ = _element(der, _element(der, 0)[1])  # TBSCertificate, in Certificate
+    if der[at] == _VERSION:
+        _, _, at = _element(der, at)
+    for _ in ("serial number", "signature", "issuer"):
+        _, _, at = _element(der, at)
+    _, _, at = _element(der, _element(der, at)[1])  # not before, in the validity
+    tag, begin, end = _element(der, at)
+    written = der[begin:end].decode()
+    if tag == _UTC_TIME:  # two digits of the year: 1950 to 2049
+        written = ("19" if written >= "5" else "20") + written
+    return datetime.strptime(written, "%Y%m%d%H%M%SZ").replace(tzinfo=UTC).timestamp()
+
+
+def _element(der: bytes, at: int) -> tuple[int, int, int]:
+    """The tag of the DER element at `at`, and where its content begins and ends."""
+    size, begin = der[at + 1], at + 2
+    if size & 0x80:
+        begin += size & 0x7F
+        size = int.from_bytes(der[at + 2 : begin], "big")
+    return der[at], begin, begin + size
 
 
 def context_of(cert: bytes, key: bytes) -> ssl.SSLContext:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import ssl
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from discovery.errors import ConfigError
-from discovery.tls import node_context, only_clients_of, server_context
-from tests.support.certificates import certificate
+from discovery.tls import ends_at, node_context, only_clients_of, server_context
+from tests.support.certificates import AUTHORITY, certificate
 
 
 def test_a_chain_and_its_key_in_two_files_or_one(tmp_path: Path) -> None:
@@ -19,6 +20,16 @@ def test_a_chain_and_its_key_in_two_files_or_one(tmp_path: Path) -> None:
     both = tmp_path / "both.pem"
     both.write_bytes(files.cert.read_bytes() + files.key.read_bytes())
     server_context(str(both), "", "dns.tls")
+
+
+@pytest.mark.parametrize("end", ["2049-12-31T23:59:59", "2050-01-01T00:00:00", "2038-01-19T03:14:08"])
+def test_when_a_certificate_ends(end: str) -> None:
+    """RFC 5280 section 4.1.2.5: the year has two digits up to 2049."""
+    when = datetime.fromisoformat(end)
+    issued = AUTHORITY.issue_cert("localhost", not_after=when)
+    pems = b"".join(blob.bytes() for blob in issued.cert_chain_pems)
+    assert ends_at(pems) == when.replace(tzinfo=UTC).timestamp()
+    assert ends_at(b"a comment\n" + pems + issued.private_key_pem.bytes()) == ends_at(pems)
 
 
 def test_what_will_not_do_is_named(tmp_path: Path) -> None:

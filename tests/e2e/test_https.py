@@ -33,6 +33,9 @@ def test_https_and_a_renewed_certificate(tmp_path: Path) -> None:
         assert '"ok"' in subprocess.run(curl, capture_output=True, text=True, timeout=30, check=True).stdout
         token = ("--node", node.url, "--token", "sesame")
         assert run_discovery("list", *token, "--ca", str(tmp_path / "ca.pem")).returncode == 0
+        metrics = [*curl[:-1], "-H", "Authorization: Bearer sesame", f"{node.url}/metrics"]
+        told = subprocess.run(metrics, capture_output=True, text=True, timeout=30, check=True).stdout
+        assert 'discovery_certificate_expires_seconds{setting="http.tls.cert"}' in told
         strange = run_discovery("list", *token)
         assert strange.returncode == 1
         assert "its certificate is not trusted" in strange.stderr
