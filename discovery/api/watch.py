@@ -73,6 +73,7 @@ class Stream:
         self._changes = changes
         self._scope = scope
         self._form: Format = form
+        self._topic: Topic | None = None  # that was entered
         headers = {
             "Content-Type": CONTENT_TYPES[form],
             "Cache-Control": "no-store",
@@ -88,31 +89,25 @@ class Stream:
         try:
             if since is None:
                 topic, position = self._enter()
-                try:
-                    await self._present()
-                    await self._follow(topic, position)
-                finally:
-                    self._changes.leave(self._scope, topic)
-            else:
-                joined = await self._catch_up(since)
-                if joined is not None:
-                    topic, position = joined
-                    try:
-                        await self._prepare()
-                        await self._follow(topic, position)
-                    finally:
-                        self._changes.leave(self._scope, topic)
+                await self._present()
+                await self._follow(topic, position)
+            elif (joined := await self._catch_up(since)) is not None:
+                await self._prepare()
+                await self._follow(*joined)
         except StoreError:
             if not self.response.prepared:
                 raise
+        finally:
+            if self._topic is not None:
+                self._changes.leave(self._scope, self._topic)
         if self.response.prepared:
             if not self._changes.closed:
                 await self._write(events.lagged(self._form))
             await self.response.write_eof()
 
     def _enter(self) -> tuple[Topic, int]:
-        topic = self._changes.enter(self._scope, self._form)
-        return topic, topic.join()
+        self._topic = self._changes.enter(self._scope, self._form)
+        return self._topic, self._topic.join()
 
     async def _prepare(self) -> None:
         if not self.response.prepared:

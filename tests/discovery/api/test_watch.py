@@ -15,6 +15,8 @@ import pytest
 from discovery.api import changes as changes_module
 from discovery.api import watch as watch_module
 from discovery.api.changes import CHANGES
+from discovery.kv.contract import Unavailable, WatchBatch
+from discovery.kv.embedded import EmbeddedStore
 from tests.support.api import Api, problem, running_api, until
 
 DEADLINE = 30.0  # seconds for what must come
@@ -305,3 +307,31 @@ async def test_streams_end_when_the_node_stops(tmp_path: Path) -> None:
         await reader.until_synced()
         api.app[CHANGES].close()
         assert await reader.line() == b""
+
+
+class _BreaksAtTheEnd(EmbeddedStore):
+    """Whose watches, while `broken`, end with an error, as etcd's do when the connection goes."""
+
+    broken = False
+
+    @asynccontextmanager
+    async def watch(
+        self, key: bytes, end: bytes = b"", *, from_revision: int, history: str = ""
+    ) -> AsyncIterator[AsyncIterator[WatchBatch]]:
+        async with super().watch(key, end, from_revision=from_revision, history=history) as batches:
+            yield batches
+        if self.broken:
+            raise Unavailable("the connection is gone")
+
+
+async def test_a_stream_that_breaks_as_it_joins_is_forgotten(tmp_path: Path) -> None:
+    async with running_api(tmp_path, store_type=_BreaksAtTheEnd) as api:
+        since = await put(api, "web.prod/i1")
+        await put(api, "web.prod/i2")
+        assert isinstance(api.store, _BreaksAtTheEnd)
+        api.store.broken = True
+        async with watching(api, f"?since={since}") as reader:
+            assert (await reader.event())["instance"] == "i2"
+            assert (await reader.event()) == {"type": "lagged"}
+        api.store.broken = False
+        assert not api.app[CHANGES].topics()
