@@ -70,30 +70,32 @@ class _Snapshot:
     """A custom collector (prometheus_client): called once, when the text is made."""
 
     def __init__(self, metrics: Metrics, view: View, around: Surroundings) -> None:
-        self._metrics = metrics
-        self._view = view
-        self._around = around
+        self._given = metrics, view, around
 
     def collect(self) -> Iterator[Metric]:
-        around, metrics = self._around, self._metrics
-        build = InfoMetricFamily("discovery_build", "What runs here.")
-        build.add_metric([], {"version": __version__, "python": platform.python_version()})
-        yield build
-        yield from metrics_dns.families(metrics.dns, around.workers)
-        yield from _view(self._view, around)
-        yield from _feed(metrics)
-        yield from _registry(metrics)
-        yield from _store(around)
-        yield from _http(metrics)
-        if around.links:
-            yield from _nodes(dict(around.links))
-        if around.certificates:
-            yield gauges(
-                "discovery_certificate_expires_seconds",
-                "Seconds until the end of a certificate, by the setting that names it.",
-                "setting",
-                dict(sorted(around.certificates.items())),
-            )
+        return families(*self._given)
+
+
+def families(metrics: Metrics, view: View, around: Surroundings) -> Iterator[Metric]:
+    """All but the process's own."""
+    build = InfoMetricFamily("discovery_build", "What runs here.")
+    build.add_metric([], {"version": __version__, "python": platform.python_version()})
+    yield build
+    yield from metrics_dns.families(metrics.dns, around.workers)
+    yield from _view(view, around)
+    yield from _feed(metrics)
+    yield from _registry(metrics)
+    yield from _store(around)
+    yield from _http(metrics)
+    if around.links:
+        yield from _nodes(dict(around.links))
+    if around.certificates:
+        yield gauges(
+            "discovery_certificate_expires_seconds",
+            "Seconds until the end of a certificate, by the setting that names it.",
+            "setting",
+            dict(sorted(around.certificates.items())),
+        )
 
 
 def _view(view: View, around: Surroundings) -> Iterator[Metric]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
@@ -23,6 +24,14 @@ LISTENING = re.compile(r'msg="Listening on" address=127\.0\.0\.1:(\d+)')
 class Prometheus:
     def __init__(self, port: int) -> None:
         self.url = f"http://127.0.0.1:{port}"
+
+    def is_ready(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"{self.url}/-/ready", timeout=LONG) as response:
+                return bool(response.status == 200)
+        except urllib.error.HTTPError as error:
+            error.close()
+            return False
 
     def get(self, path: str, **parameters: str) -> Any:  # Any: JSON
         url = f"{self.url}/api/v1/{path}?{urllib.parse.urlencode(parameters)}"
@@ -56,7 +65,9 @@ def prometheus(folder: Path, config: object) -> Iterator[Prometheus]:
     with program(words, log):
         wait_for(lambda: LISTENING.search(log.read_text()) is not None, LONG, "Prometheus listens")
         (port,) = LISTENING.findall(log.read_text())
-        yield Prometheus(int(port))
+        server = Prometheus(int(port))
+        wait_for(server.is_ready, LONG, "Prometheus is ready")
+        yield server
 
 
 def promtool(*arguments: str, given: bytes | None = None) -> str:
