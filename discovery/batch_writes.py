@@ -1,9 +1,9 @@
 """Many registrations and removals at once, in few transactions. A part of the registry, the only writer.
 
-Owns the way of a batch: what shares a lease, or has none, goes to the store by the hundred; what needs a lease of its
-own, or takes one away, goes the way of a single write, many at a time. It decides nothing that the registry does not.
-How: what the view holds is taken for what is there, and every transaction compares that; where it is not so, or the
-lease ended, the operations of that transaction go the way of single writes, which read the store.
+Owns the way of a batch: what shares a lease, has none, or stays on its own, goes to the store by the hundred; what
+needs a new lease of its own, or takes one away, goes the way of a single write, many at a time. It decides nothing that
+the registry does not. How: what the view holds is taken for what is there, and every transaction compares that; where
+it is not so, or the lease ended, the operations of that transaction go the way of single writes, which read the store.
 """
 
 from __future__ import annotations
@@ -100,8 +100,11 @@ class BatchWrites:
                 operation.lease
                 for position in positions
                 if isinstance(operation := operations[position], Registration) and operation.lease is not None
-            }
+            },
+            self._registry.lease_heartbeat,
         )
+        own = {position: lease for position in positions if (lease := self._own(operations[position]))}
+        kept = await self._renewed(set(own.values()), self._store.lease_keepalive) if own else {}
         puts: list[_Quick] = []
         removals: list[_Quick] = []
         single: list[int] = []
@@ -114,7 +117,9 @@ class BatchWrites:
                 if isinstance(ttl, DiscoveryError):
                     outcomes[position] = ttl
                     continue
-            quick = self._quick(position, operation, leases)
+            lease = own.get(position, 0)
+            left = kept.get(lease)
+            quick = self._quick(position, operation, leases, lease, left if isinstance(left, int) else 0)
             if quick is None:
                 single.append(position)
             else:
@@ -140,14 +145,26 @@ class BatchWrites:
                     del expected[key]
         await self._singly(operations, [*single, *(each.position for each in again)], outcomes)
 
-    async def _renewed(self, leases: set[int]) -> dict[int, int | DiscoveryError]:
+    def _own(self, operation: Operation) -> int:
+        """The lease of its own that an instance is to stay on; 0: there is none, or it is to have another."""
+        if not isinstance(operation, Registration) or operation.lease is not None or operation.lease_ttl == 0:
+            return 0
+        held = self._view.record(operation.path)
+        if held is None or held.fields is None or not held.fields.own_lease:
+            return 0
+        ttl = self._registry.checked_ttl(operation.lease_ttl, "lease_ttl")
+        return held.lease if held.fields.lease_ttl == ttl else 0
+
+    async def _renewed(
+        self, leases: set[int], call: Callable[[int], Awaitable[int]]
+    ) -> dict[int, int | DiscoveryError]:
         """The granted TTL of each, with its full time ahead again, or what is wrong with it."""
         gate = asyncio.Semaphore(AT_ONCE)
 
         async def renew(lease: int) -> int | DiscoveryError:
             async with gate:
                 try:
-                    return await self._registry.lease_heartbeat(lease)
+                    return await call(lease)
                 except DiscoveryError as error:
                     return error
 
@@ -155,9 +172,14 @@ class BatchWrites:
         return dict(zip(ordered, await asyncio.gather(*map(renew, ordered)), strict=True))
 
     def _quick(
-        self, position: int, operation: Operation, leases: dict[int, int | DiscoveryError]
+        self,
+        position: int,
+        operation: Operation,
+        leases: dict[int, int | DiscoveryError],
+        own: int,
+        own_ttl: int,
     ) -> _Quick | None:
-        """None: it needs the way of a single write."""
+        """None: it needs the way of a single write. `own`, `own_ttl`: the lease that it stays on, renewed just now."""
         key = names.key_of(operation.path, self._prefix)
         held = self._view.record(operation.path)
         if held is not None and (held.key != key or held.fields is None):
@@ -167,13 +189,20 @@ class BatchWrites:
         if isinstance(operation, Removal):
             return None if held is None or _has_own_lease(held) else _Quick(position, operation, key, held)
         if operation.lease is None and operation.lease_ttl != 0:
-            return None
-        lease = operation.lease or 0
-        ttl = leases[lease] if lease else 0
-        assert isinstance(ttl, int)
-        if held is not None and held.lease != lease and _has_own_lease(held):
-            return None
-        stored = msgspec.structs.replace(operation.fields, lease_ttl=ttl) if ttl else operation.fields
+            if held is None or held.fields is None or held.lease != own or not own_ttl:
+                return None
+            lease, ttl = own, own_ttl
+            stored = msgspec.structs.replace(
+                operation.fields, lease_ttl=held.fields.lease_ttl, own_lease=True
+            )
+        else:
+            lease = operation.lease or 0
+            granted = leases[lease] if lease else 0
+            assert isinstance(granted, int)
+            ttl = granted
+            if held is not None and held.lease != lease and _has_own_lease(held):
+                return None
+            stored = msgspec.structs.replace(operation.fields, lease_ttl=ttl) if ttl else operation.fields
         is_there = held is not None and held.fields == stored and held.lease == lease
         put = None if is_there else Put(key, service.write(stored), lease)
         return _Quick(position, operation, key, held, put, stored, lease, ttl)

@@ -156,6 +156,41 @@ async def test_leases_of_their_own_are_granted_and_ended_as_by_single_calls(tmp_
         assert len(await instances(api)) == 70
 
 
+async def test_what_stays_on_its_own_lease_is_few_revisions_too(tmp_path: Path) -> None:
+    async with running_api(tmp_path) as api:
+        names = [f"i{number}" for number in range(100)]
+        assert set(await statuses(api, *(put(name, lease_ttl=20) for name in names))) == {201}
+        held = await instances(api)
+        before = (await api.store.status()).revision
+        api.clock.advance(12)
+        assert set(await statuses(api, *(put(name, port=2, lease_ttl=20) for name in names))) == {200}
+        assert (await api.store.status()).revision - before == 2
+        api.clock.advance(12)
+        await api.store.expire_due()
+        now = await instances(api)
+        assert {name: each["lease"] for name, each in now.items()} == {
+            name: each["lease"] for name, each in held.items()
+        }
+        assert {(each["port"], each["lease_ttl"]) for each in now.values()} == {(2, 20)}
+        assert api.view.expected == {}
+
+
+async def test_an_own_lease_that_ends_meanwhile_is_replaced(tmp_path: Path) -> None:
+    async with running_api(tmp_path) as api:
+        assert await statuses(api, put("i1", lease_ttl=20), put("i2", lease_ttl=60)) == [201, 201]
+        held = await instances(api)
+        api.clock.advance(21)
+        api.store._leases._wheel.advance(api.clock())  # over, and not swept yet: the key is still there
+        assert await statuses(api, put("i1", port=2, lease_ttl=20), put("i2", port=2, lease_ttl=60)) == [
+            200,
+            200,
+        ]
+        await api.store.expire_due()
+        now = await instances(api)
+        assert now["i1"]["lease"] != held["i1"]["lease"]
+        assert now["i2"]["lease"] == held["i2"]["lease"]
+
+
 async def test_what_the_view_does_not_know_yet_is_found_out(tmp_path: Path) -> None:
     async with running_api(tmp_path) as api:
         one = await lease(api)
