@@ -47,6 +47,7 @@ from discovery.kv.moved import check_not_moved, until_moved
 from discovery.links import Links
 from discovery.metrics import Metrics
 from discovery.nodes import NodeRecord, Nodes
+from discovery.recorder import Recorder
 from discovery.registry import Registry
 from discovery.reload import restart_needed, taken_over
 from discovery.saved_view import SavedView
@@ -212,6 +213,9 @@ class Node:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self.tokens.loaded.wait(), WAIT_FOR_TOKENS)
                 await asyncio.wait_for(self.drained.loaded.wait(), WAIT_FOR_TOKENS)
+        recorder = Recorder(self.metrics, self.parts.history)
+        recorder.start()
+        self._stack.push_async_callback(recorder.close)
         await self._serve(bound.http)
         await loading
         if self._config.store.engine != "embedded":

@@ -65,6 +65,8 @@ ONLY_FROM = {
 PURE = {
     "discovery/names.py",
     "discovery/service.py",
+    "discovery/catalog.py",
+    "discovery/history.py",
     "discovery/tokens.py",
     "discovery/api/events.py",
     "discovery/api/rate.py",

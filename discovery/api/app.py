@@ -16,12 +16,15 @@ from discovery.api import (
     bodies,
     cluster,
     draining,
+    history,
     leases,
     lookup,
     members,
     openapi_routes,
     operator,
+    page,
     sd,
+    search,
     services,
     store,
     tokens,
@@ -76,6 +79,9 @@ def make_app(parts: ApiParts) -> web.Application:
             *watch.routes(),
             *sd.routes(),
             *openapi_routes.routes(),
+            *search.routes(),
+            *history.routes(),
+            *page.routes(),
         ]
     )
     return app

@@ -13,10 +13,13 @@ from discovery.api import (
     bodies,
     cluster,
     draining,
+    history,
     lookup,
     members,
     operator,
+    page,
     sd,
+    search,
     services,
     store,
     tokens,
@@ -46,6 +49,7 @@ IN_PATH: Mapping[str, Parameter] = {
     "lease": Parameter("lease", "a lease's id", {"type": "string", "pattern": "^[0-9a-fA-F]{1,16}$"}, "path"),
     "member": Parameter("member", "its name or id", TEXT, "path"),
     "token": Parameter("token", "its id, not the token itself", TEXT, "path"),
+    "file": Parameter("file", "of the page", {"type": "string", "enum": page.names()}, "path"),
     "key": Parameter("key", "below `store.prefix`; slashes may stand in it as they are", TEXT, "path"),
 }
 
@@ -97,6 +101,27 @@ CALLS: Mapping[tuple[str, str], Call] = {
             Parameter("prefix", "of the services' names", TEXT),
             Parameter("limit", "services in an answer", _whole(1, services.MAX_PAGE, services.PAGE)),
             Parameter("after", "the last page's `next`", TEXT),
+        ),
+    ),
+    ("GET", "/v1/search"): Call(
+        "search",
+        INSTANCES,
+        "Services and instances with some words in their names, addresses, tags, ports or meta",
+        {200: search.Search},
+        query=(
+            Parameter(
+                "q",
+                "words apart; without any, every service",
+                {"type": "string", "maxLength": search.MAX_QUERY},
+            ),
+            Parameter("service", "only the instances of this one", TEXT),
+            Parameter("leases", "with `expires_at`, which may cost a question to the store each", FLAG),
+            Parameter(
+                "offset", "services, or instances of the one, to leave out", _whole(0, search.MAX_OFFSET, 0)
+            ),
+            Parameter(
+                "limit", "services and instances in an answer", _whole(1, search.MAX_PAGE, search.PAGE)
+            ),
         ),
     ),
     ("GET", "/v1/services/{service}"): Call(
@@ -301,6 +326,24 @@ CALLS: Mapping[tuple[str, str], Call] = {
     ),
     ("GET", "/docs"): Call(
         "docs", NODE, "This description, to read", {200: Stream(("text/html",), "a page")}, revision=False
+    ),
+    ("GET", "/v1/history"): Call(
+        "get_history", NODE, "The last hour in rates a second", {200: history.HistoryAnswer}
+    ),
+    ("GET", "/"): Call(
+        "page",
+        NODE,
+        "The web page",
+        {200: Stream(("text/html",), "a page"), 304: None},
+        revision=False,
+    ),
+    ("GET", "/page/{file}"): Call(
+        "page_file",
+        NODE,
+        "A file of the web page",
+        {200: Stream(tuple(page.TYPES.values())[1:], "the file"), 304: None},
+        errors=(404,),
+        revision=False,
     ),
     ("GET", "/v1/cluster"): Call(
         "get_cluster", CLUSTER, "The nodes and the store's members, and how each is", {200: cluster.Cluster}

@@ -20,11 +20,13 @@ from discovery.audit import AuditLog
 from discovery.dns.synthesis import Settings
 from discovery.errors import NotReady
 from discovery.feed import Feed
+from discovery.history import History
 from discovery.kv.contract import Store
 from discovery.links import Link
 from discovery.metrics import Metrics
 from discovery.names import Path
 from discovery.nodes import NodeRecord
+from discovery.recorder import new_history
 from discovery.registry import Registry
 from discovery.settings import Config, ZoneConfig
 from discovery.token_store import Tokens
@@ -61,6 +63,7 @@ class ApiParts:
     certificates: Callable[[], Mapping[str, float]] = dict
     now: Callable[[], float] = time.time
     stopping: bool = False
+    history: History = field(default_factory=new_history)
     audit: AuditLog = field(default_factory=AuditLog)
     known_leases: set[tuple[str, int]] = field(default_factory=set)
     zones: dict[Path, ZoneConfig] = field(init=False)

@@ -17,8 +17,11 @@ ROLES: Mapping[tuple[str, str], Role] = {
     ("GET", "/readyz"): NOBODY,
     ("GET", "/openapi.json"): NOBODY,  # a browser sends no token with a page
     ("GET", "/docs"): NOBODY,
+    ("GET", "/"): NOBODY,  # and its files: no secret stands in them
+    ("GET", "/page/{file}"): NOBODY,
     ("GET", "/metrics"): READ,
     ("GET", "/v1/services"): READ,
+    ("GET", "/v1/search"): READ,
     ("GET", "/v1/services/{service}"): READ,
     ("GET", "/v1/services/{service}/{instance}"): READ,
     ("PUT", "/v1/services/{service}/{instance}"): REGISTER,
@@ -42,6 +45,7 @@ ROLES: Mapping[tuple[str, str], Role] = {
     ("DELETE", "/v2/keys{key}"): REGISTER,
     ("GET", "/v1/lookup"): READ,
     ("GET", "/v1/zone"): READ,
+    ("GET", "/v1/history"): READ,
     ("GET", "/v1/cluster"): READ,
     ("POST", "/v1/cluster/members"): OPERATE,
     ("DELETE", "/v1/cluster/members/{member}"): OPERATE,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from aiohttp import web
 
@@ -172,7 +172,7 @@ async def list_instances(request: web.Request) -> web.Response:
     instances = _instances(parts, path, subtree)
     revision = request.app[POLLS].revision
     if bodies.flag(parameters, "leases"):
-        await _add_expiry(parts, instances)
+        await add_expiry(parts, instances)
     return reply(
         request,
         bodies.Instances(names.service_text(path, parts.zones), revision, instances),
@@ -251,7 +251,8 @@ def _below(apex: names.Path, other: names.Path) -> bool:
     return len(apex) > len(other) and apex[: len(other)] == other
 
 
-async def _add_expiry(parts: ApiParts, instances: list[bodies.Instance]) -> None:
+async def add_expiry(parts: ApiParts, instances: Sequence[bodies.Instance]) -> None:
+    """Asks the store once a lease; null where it never ends or can't be told."""
     gate = asyncio.Semaphore(LEASES_AT_ONCE)
 
     async def ask(lease: str) -> tuple[str, tuple[int, str | None]]:

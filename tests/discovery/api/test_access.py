@@ -83,7 +83,7 @@ async def test_every_route_for_every_caller(tmp_path: Path, route: tuple[str, st
 
         def url(*, own: bool, lease: str) -> str:
             names = {"service": "web.prod" if own else "mail.prod", "instance": "i1", "lease": lease}
-            names |= {"key": V2_OWN if own else V2_OTHERS, "member": "1", "token": "x"}
+            names |= {"key": V2_OWN if own else V2_OTHERS, "member": "1", "token": "x", "file": "main.js"}
             path = template.format(**names)
             return (
                 f"{path}?since=999999" if path == "/v1/watch" else path

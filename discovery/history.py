@@ -1,0 +1,81 @@
+"""The node's last hour: a ring of samples of its counters, and the rates and latencies between them.
+
+Owns what is sampled and how long it is kept, so that whoever opens the page sees the hour before. Pure: the counters
+and the time come as arguments. It never asks anything and knows no clock: `recorder` drives it.
+A sample holds counters as they stood; what is told are differences over the time that truly passed, so a late
+sample is no dent, and a counter that fell (nothing does) would be no spike.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
+
+import msgspec
+
+EVERY = 10.0  # seconds between two samples
+SAMPLES = 360  # an hour
+
+
+class Sample(msgspec.Struct, frozen=True, gc=False):
+    """`at`: seconds since the epoch. `clock`: of a monotonic clock. `counts` by series, only growing.
+    `latency`: how many answers took at most `bounds[n]`, and not `bounds[n - 1]`; the last: longer than all."""
+
+    at: float
+    clock: float
+    counts: tuple[int, ...]
+    latency: tuple[int, ...] = ()
+
+
+class History:
+    """`names` are the series of every sample's `counts`; `bounds` of its `latency`, in seconds, ascending."""
+
+    def __init__(self, names: Sequence[str], bounds: Sequence[float] = (), *, samples: int = SAMPLES) -> None:
+        self.names = tuple(names)
+        self.bounds = tuple(bounds)
+        self._ring: deque[Sample] = deque(maxlen=samples + 1)  # n spaces have n + 1 ends
+
+    def add(self, sample: Sample) -> None:
+        self._ring.append(sample)
+
+    def times(self) -> list[float]:
+        """When each space ends."""
+        return [later.at for _, later in self._spaces()]
+
+    def rates(self) -> Mapping[str, list[float]]:
+        """A second, by series, of every space between two samples, the oldest first."""
+        found: dict[str, list[float]] = {name: [] for name in self.names}
+        for before, after in self._spaces():
+            seconds = max(after.clock - before.clock, 1e-3)
+            for name, old, new in zip(self.names, before.counts, after.counts, strict=True):
+                found[name].append(round(max(0, new - old) / seconds, 3))
+        return found
+
+    def quantile(self, share: float) -> list[float | None]:
+        """Seconds that so large a share of the answers took at most, between two samples each; None: there were none.
+
+        Within a bucket they are taken to lie evenly, as Prometheus's histogram_quantile does; beyond the last bound,
+        that bound.
+        """
+        return [
+            _quantile(share, self.bounds, [new - old for old, new in zip(a.latency, b.latency, strict=True)])
+            for a, b in self._spaces()
+        ]
+
+    def _spaces(self) -> Iterator[tuple[Sample, Sample]]:
+        ring = list(self._ring)
+        return pairwise(ring)
+
+
+def _quantile(share: float, bounds: Sequence[float], numbers: Sequence[int]) -> float | None:
+    total = sum(numbers)
+    if total <= 0:
+        return None
+    rank, seen, low = share * total, 0, 0.0
+    for bound, number in zip(bounds, numbers, strict=False):
+        if number and seen + number >= rank:
+            return low + (bound - low) * (rank - seen) / number
+        seen += number
+        low = bound
+    return low
