@@ -1,1 +1,174 @@
+// The page's frame: which view is shown, the state of the node above it, and the keys that work everywhere.
 
+import { hasToken, told } from "/page/api.js";
+import { askToken, register, toast } from "/page/dialogs.js";
+import { clock, h, many, number, say } from "/page/dom.js";
+import { follow, live, overview, state } from "/page/live.js";
+import * as activity from "/page/activity.js";
+import * as lookup from "/page/lookup.js";
+import * as nodes from "/page/nodes.js";
+import * as service from "/page/service.js";
+import * as services from "/page/services.js";
+import * as unreadable from "/page/unreadable.js";
+
+const VIEWS = { services, service, nodes, activity, lookup, unreadable };
+const REFRESH_PAUSE = 150;  // ms between two refreshes, and as long again as the last one took
+const ALL_EVERY = 10000;    // what no event tells, such as an instance that expired while it was drained
+
+const content = document.getElementById("content");
+const banners = document.getElementById("banners");
+let view = null;
+let stale = null;
+let trouble = "";
+
+// ------------------------------------------------------------ views
+
+function route() {
+  const [path, query] = location.hash.replace(/^#\/?/, "").split("?");
+  const [name, first, tab] = path.split("/");
+  const parameters = new URLSearchParams(query);
+  if (name === "service" && first) {
+    parameters.set("service", decodeURIComponent(first));
+    if (tab) parameters.set("tab", tab);
+  }
+  return [name in VIEWS && (name !== "service" || first) ? name : "services", parameters];
+}
+
+function show() {
+  const [name, parameters] = route();
+  view?.close();
+  trouble = "";
+  content.replaceChildren();
+  content.dataset.view = name;
+  for (const link of document.querySelectorAll("header nav a")) {
+    const here = link.dataset.view === name || (name === "service" && link.dataset.view === "services");
+    if (here) link.setAttribute("aria-current", "page");
+    else link.removeAttribute("aria-current");
+  }
+  const title = VIEWS[name].title;
+  document.title = `${typeof title === "function" ? title(parameters) : title} · Discovery`;
+  scrollTo(0, 0);
+  view = VIEWS[name].mount(content, parameters, { fail });
+}
+
+/** A view could not show what it should. What the state of the node explains is said above already. */
+function fail(problem) {
+  if (problem.name === "AbortError") return;
+  trouble = problem.gone || problem.notReady || problem.status === 401 ? "" : problem.message ?? String(problem);
+  if (problem.status === undefined) console.error(problem);
+  drawBanners();
+}
+
+let refreshing = null;
+let again = null;
+
+/** One at a time, and never more than half of the time. */
+async function refresh(services) {
+  if (refreshing) {
+    again = again && services ? new Set([...again, ...services]) : services;
+    pending = true;
+    return;
+  }
+  const began = performance.now();
+  trouble = "";
+  refreshing = services ? view?.changed(services) : view?.refresh();
+  await refreshing;
+  drawBanners();
+  await new Promise((resolve) => { setTimeout(resolve, REFRESH_PAUSE + performance.now() - began); });
+  refreshing = null;
+  if (pending) {
+    pending = false;
+    const next = again;
+    again = null;
+    refresh(next);
+  }
+}
+let pending = false;
+
+// ------------------------------------------------------------ the state of the node
+
+const LINKS = { connecting: "Connecting", live: "Live", gone: "Not there", starting: "Not ready", token: "Token needed" };
+
+function banner(kind, strong, text, ...more) {
+  return h("div", { class: `banner ${kind}` }, h("p", {}, h("strong", {}, strong), " ", text), ...more);
+}
+
+let drawn = "";
+
+function drawBanners() {
+  const parts = [];
+  if (state.state === "gone") {
+    parts.push(["bad", "The node does not answer", `since ${clock(state.since)} (${state.detail}). What is below is as it was then; trying again all the time.`]);
+  } else if (state.state === "starting") {
+    parts.push(["warn", "The node is not ready.", state.detail]);
+  } else if (state.state === "token") {
+    parts.push(["warn", "This node asks for a token.", state.detail, "token"]);
+  }
+  if (stale !== null && state.state !== "gone") {
+    const began = clock(Date.now() - stale * 1000).slice(0, 5);
+    parts.push(["warn", "The store is out of reach", `since about ${began}. What is below, and what DNS answers, is as it was then; nothing can be registered or changed until it is back.`]);
+  }
+  if (overview?.unreadable) {
+    parts.push(["info", `${many(overview.unreadable, "stored record")} can't be read`, "and gives nothing in DNS.", "unreadable"]);
+  }
+  if (trouble) parts.push(["warn", "This could not be shown:", trouble]);
+  const key = JSON.stringify(parts);
+  document.body.classList.toggle("old", state.state === "gone");
+  if (key === drawn) return;  // a live region speaks when it changes
+  drawn = key;
+  banners.replaceChildren(...parts.map(([kind, strong, text, action]) => banner(kind, strong, text, action === "token"
+    ? h("button", { type: "button", onclick: () => askToken(text) }, "Give a token")
+    : action === "unreadable" ? h("a", { href: "#/unreadable" }, "Show them") : null)));
+}
+
+function drawState() {
+  const link = document.getElementById("link");
+  link.dataset.state = state.state === "live" && stale !== null ? "stale" : state.state;
+  say(document.getElementById("link-text"), state.state === "live" && stale !== null ? "Live, stale" : LINKS[state.state]);
+  say(document.getElementById("token"), hasToken() ? "Token: in use" : "Token");
+  drawBanners();
+}
+
+live.addEventListener("state", () => {
+  drawState();
+  if (state.state === "token") askToken(state.detail);
+});
+live.addEventListener("overview", () => {
+  say(document.getElementById("node"), `${location.host} · revision ${number(overview.revision)} · ${many(overview.registered, "record")}`);
+  drawBanners();
+});
+live.addEventListener("changed", (event) => refresh(event.detail));
+live.addEventListener("anew", () => refresh(null));
+told.addEventListener("token", () => { drawState(); refresh(null); });
+told.addEventListener("answer", (event) => {
+  if ((stale === null) !== (event.detail.stale === null)) {
+    stale = event.detail.stale;
+    drawState();
+  }
+});
+
+// ------------------------------------------------------------ keys and buttons
+
+document.getElementById("token").addEventListener("click", () => askToken("A token says what its holder may do here: read, register, operate."));
+document.getElementById("register").addEventListener("click", () => register());
+document.querySelector(".skip").addEventListener("click", (event) => {
+  event.preventDefault();
+  content.focus();
+});
+document.addEventListener("keydown", (event) => {
+  const typing = event.target.closest?.("input, select, textarea, dialog");
+  if (event.key === "/" && !typing && !event.ctrlKey && !event.metaKey && !event.altKey) {
+    event.preventDefault();
+    const box = document.getElementById("search");
+    if (box && !box.hidden) box.focus();
+    else location.hash = "#/services";
+  }
+});
+
+addEventListener("hashchange", show);
+addEventListener("unhandledrejection", (event) => toast(`The page met a fault of its own: ${event.reason?.message ?? event.reason}`));
+setInterval(() => view?.tick?.(), 500);
+setInterval(() => { if (state.state === "live" && !document.hidden) refresh(null); }, ALL_EVERY);
+show();
+drawState();
+follow();
