@@ -164,9 +164,11 @@ def line_of(record: Record) -> bytes:
     """What an instance is found by: name, host, port, group, tags, named ports, meta."""
     fields = record.fields
     assert fields is not None
-    words = [names.to_text(record.path).removesuffix("."), fields.host, str(fields.port), fields.group]
-    words += [*fields.tags, *fields.ports, *(f"{name}={text}" for name, text in fields.meta.items())]
-    return " ".join(words).lower().replace("\n", " ").encode() + b"\n"
+    words = [fields.host, str(fields.port), fields.group, *fields.tags, *fields.ports]
+    if fields.meta:
+        words += [f"{name}={text}" for name, text in fields.meta.items()]
+    name = b".".join(record.path[::-1])
+    return (name + b" " + " ".join(words).lower().encode()).replace(b"\n", b" ") + b"\n"
 
 
 def words_of(text: str) -> list[bytes]:

@@ -48,7 +48,7 @@ class ServiceFound(msgspec.Struct):
 class Search(msgspec.Struct):
     """`total` services have the words in their names; `services` are those from `offset` on. `found`: instances that
     have the words which their service's name lacks, `matched` how many those are, and `more` says that there are yet
-    more. With `service`, `found` are that one's instances from `offset` on. `registered`: all instances there are,
+    more. With `service`, `found` are that one's instances from `offset` on. `registered`: all readable instances,
     `unreadable`: all stored keys that are left out."""
 
     revision: int
@@ -132,7 +132,7 @@ class Searching:
             instances,
             matched,
             more,
-            registered=parts.view.root.count + len(drained),
+            registered=sum(len(each.records) for each in kept.services) + len(drained),
             unreadable=len(parts.view.unreadable),
         )
         return reply(request, answer, revision=revision)

@@ -8,7 +8,7 @@ import { ask, compareClocks, get, told } from "/page/api.js";
 const LOOK_EVERY = 5000;
 const LOOK_LIMIT = 8000;
 const SILENCE = 25000;  // the node says something at least every 15 s
-const GATHER = 60;      // ms in which changes are told together
+const GATHER = 40;      // ms in which changes are told together
 const PAUSES = [0, 500, 1000, 2000];
 
 export const live = new EventTarget();

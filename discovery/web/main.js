@@ -134,7 +134,7 @@ live.addEventListener("state", () => {
   if (state.state === "token") askToken(state.detail);
 });
 live.addEventListener("overview", () => {
-  say(document.getElementById("node"), `${location.host} · revision ${number(overview.revision)} · ${many(overview.registered, "record")}`);
+  say(document.getElementById("node"), `${location.host} · revision ${number(overview.revision)} · ${many(overview.registered, "instance")}`);
   drawBanners();
 });
 live.addEventListener("changed", (event) => refresh(event.detail));
