@@ -15,7 +15,7 @@ export function mount(content, parameters, { fail }) {
       h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "Key"), h("th", { scope: "col" }, "Why"))), body)));
   async function refresh() {
     try {
-      const { unreadable } = await get("/v1/lookup");
+      const { unreadable } = await get("/v1/lookup?name=.");
       say(count, unreadable.length ? many(unreadable.length, "record") : "All that is stored can be read");
       body.replaceChildren(...unreadable.map((each) => h("tr", {}, h("th", { scope: "row", class: "mono" }, each.key), h("td", {}, each.reason))));
     } catch (error) {
