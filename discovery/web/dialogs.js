@@ -62,7 +62,7 @@ async function tokenDialog(reason) {
     h("label", { for: "token-text" }, "Token"), field,
     h("p", { class: "soft" }, "It is kept for this tab alone and forgotten when it is closed. ", h("code", {}, "discovery token make"), " makes one."),
     h("p", { class: "ends" },
-      hasToken() ? h("button", { value: "forget", formnovalidate: true, class: "quiet" }, "Forget the one in use") : null,
+      hasToken() ? h("button", { type: "button", class: "quiet", onclick: () => dialog.close("forget") }, "Forget the one in use") : null,
       h("button", { type: "button", class: "quiet", onclick: () => dialog.close("") }, "Cancel"),
       h("button", { value: "use", class: "strong" }, "Use it")));
   const dialog = framed("A token", form);
