@@ -20,26 +20,29 @@ SAMPLES = 360  # an hour
 
 class Sample(msgspec.Struct, frozen=True, gc=False):
     """`at`: seconds since the epoch. `clock`: of a monotonic clock. `counts` by series, only growing.
-    `latency`: how many answers took at most `bounds[n]`, and not `bounds[n - 1]`; the last: longer than all."""
+    `times`: by histogram, how many took at most `bounds[n]`, and not `bounds[n - 1]`; the last: longer than all."""
 
     at: float
     clock: float
     counts: tuple[int, ...]
-    latency: tuple[int, ...] = ()
+    times: tuple[tuple[int, ...], ...] = ()
 
 
 class History:
-    """`names` are the series of every sample's `counts`; `bounds` of its `latency`, in seconds, ascending."""
+    """`names` are the series of every sample's `counts`; `bounds` those of its `times`, in seconds, ascending, by the
+    histogram's name."""
 
-    def __init__(self, names: Sequence[str], bounds: Sequence[float] = (), *, samples: int = SAMPLES) -> None:
+    def __init__(
+        self, names: Sequence[str], bounds: Mapping[str, Sequence[float]], *, samples: int = SAMPLES
+    ) -> None:
         self.names = tuple(names)
-        self.bounds = tuple(bounds)
+        self.bounds = bounds
         self._ring: deque[Sample] = deque(maxlen=samples + 1)  # n spaces have n + 1 ends
 
     def add(self, sample: Sample) -> None:
         self._ring.append(sample)
 
-    def times(self) -> list[float]:
+    def ends(self) -> list[float]:
         """When each space ends."""
         return [later.at for _, later in self._spaces()]
 
@@ -52,14 +55,17 @@ class History:
                 found[name].append(round(max(0, new - old) / seconds, 3))
         return found
 
-    def quantile(self, share: float) -> list[float | None]:
-        """Seconds that so large a share of the answers took at most, between two samples each; None: there were none.
+    def quantile(self, histogram: str, share: float) -> list[float | None]:
+        """Seconds that so large a share took at most, between two samples each; None: there were none.
 
         Within a bucket they are taken to lie evenly, as Prometheus's histogram_quantile does; beyond the last bound,
         that bound.
         """
+        place, bounds = list(self.bounds).index(histogram), self.bounds[histogram]
         return [
-            _quantile(share, self.bounds, [new - old for old, new in zip(a.latency, b.latency, strict=True)])
+            _quantile(
+                share, bounds, [new - old for old, new in zip(a.times[place], b.times[place], strict=True)]
+            )
             for a, b in self._spaces()
         ]
 

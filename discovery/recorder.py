@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Iterable, Sequence
 
+from discovery.dns.counters import BOUNDS
+from discovery.histogram import Histogram
 from discovery.history import EVERY, History, Sample
-from discovery.metrics import Metrics
+from discovery.metrics import HTTP_BOUNDS, Metrics
 
 SERIES = (
     "noerror",
@@ -23,6 +26,7 @@ SERIES = (
     "changes",
     "registrations",
     "deregistrations",
+    "expiries",
     "heartbeats",
     "http_requests",
     "http_errors",
@@ -30,8 +34,11 @@ SERIES = (
 _NOERROR, _SERVFAIL, _NXDOMAIN, _REFUSED = 0, 2, 3, 5
 
 
+TIMES = {"dns": BOUNDS, "http": HTTP_BOUNDS}
+
+
 def new_history() -> History:
-    return History(SERIES)
+    return History(SERIES, TIMES)
 
 
 class Recorder:
@@ -53,7 +60,8 @@ class Recorder:
 
     async def _run(self) -> None:
         while True:
-            self._history.add(Sample(time.time(), time.monotonic(), counts(self._metrics)))
+            metrics = self._metrics
+            self._history.add(Sample(time.time(), time.monotonic(), counts(metrics), times(metrics)))
             await asyncio.sleep(self._every)
 
 
@@ -71,7 +79,25 @@ def counts(metrics: Metrics) -> tuple[int, ...]:
         metrics.feed_batches,
         metrics.registrations,
         metrics.deregistrations,
+        metrics.removals["expired"],
         metrics.heartbeats,
         sum(metrics.http_requests.values()),
         sum(number for (_, status), number in metrics.http_requests.items() if status >= 500),
     )
+
+
+def times(metrics: Metrics) -> tuple[tuple[int, ...], ...]:
+    """In the order of TIMES: DNS of every transport, HTTP of every method."""
+    dns = metrics.dns
+    return (
+        _added((dns.latency_udp, dns.latency_tcp, dns.latency_tls), BOUNDS),
+        _added(metrics.http_durations.values(), HTTP_BOUNDS),
+    )
+
+
+def _added(histograms: Iterable[Histogram], bounds: Sequence[float]) -> tuple[int, ...]:
+    counts = [0] * (len(bounds) + 1)
+    for histogram in histograms:
+        for place, number in enumerate(histogram.counts):
+            counts[place] += number
+    return tuple(counts)

@@ -14,8 +14,10 @@ const CHARTS = [
   { title: "DNS cache", unit: "answers a second", stacked: true, series: [
     { key: "cache_hits", name: "from the cache", kind: "c1" }, { key: "cache_misses", name: "made anew", kind: "c2" },
     { key: "forwarded", name: "of other servers", kind: "c5" }] },
-  { title: "DNS latency", unit: "milliseconds", series: [
+  { title: "DNS latency", unit: "milliseconds, of a sample", series: [
     { key: "dns_p50", name: "median", kind: "c1" }, { key: "dns_p99", name: "99th percentile", kind: "c4" }] },
+  { title: "HTTP latency", unit: "milliseconds, streams and waits too", series: [
+    { key: "http_p50", name: "median", kind: "c1" }, { key: "http_p99", name: "99th percentile", kind: "c4" }] },
   { title: "Changes", unit: "a second", series: [
     { key: "changes", name: "revisions", kind: "c5" }, { key: "registrations", name: "registrations", kind: "c1" },
     { key: "deregistrations", name: "deregistrations", kind: "c2" }, { key: "expiries", name: "expiries", kind: "c4" }] },

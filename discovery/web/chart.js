@@ -103,7 +103,8 @@ export class Chart {
     line.forEach((value, at) => {
       if (value === null) pen = "M";
       else {
-        path += `${pen}${this.x(this.times[at]).toFixed(1)} ${this.y(value).toFixed(1)}`;
+        const alone = pen === "M" && (line[at + 1] ?? null) === null;  // a dot
+        path += `${pen}${this.x(this.times[at]).toFixed(1)} ${this.y(value).toFixed(1)}${alone ? "h0" : ""}`;
         pen = "L";
       }
     });
