@@ -72,6 +72,7 @@ class Connection(RequestHandler):
         "_admission",
         "_admitted",
         "_answering",
+        "_at_work",
         "_hot",
         "_leaving",
         "_stalled",
@@ -123,6 +124,19 @@ class Connection(RequestHandler):
         if self._answering is not None:
             self._answering.cancel()
 
+    @property  # in the place of a slot of aiohttp's
+    def _handler_waiter(self) -> asyncio.Future[None] | None:
+        """What `shutdown` waits with for the request at work; None where it does not, or no longer.
+
+        Aiohttp sets its result at the request's end, also where the wait has just been cancelled, which would raise.
+        """
+        waiting = self._at_work
+        return None if waiting is None or waiting.done() else waiting
+
+    @_handler_waiter.setter
+    def _handler_waiter(self, waiting: asyncio.Future[None] | None) -> None:
+        self._at_work = waiting
+
     async def start(self) -> None:
         """aiohttp's, which closes the connection at its end; what then waits to be sent must not wait for ever."""
         transport = self.transport
@@ -168,7 +182,7 @@ class Connection(RequestHandler):
         finally:
             self._answering = None
             self._request_in_progress = False
-            if self._handler_waiter is not None and not self._handler_waiter.done():
+            if self._handler_waiter is not None:
                 self._handler_waiter.set_result(None)  # the node stops, and waited for this
             self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
             if self._keepalive_handle is None and not self._force_close:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -234,3 +235,44 @@ async def test_a_fault_outside_of_the_handlers_is_a_problem_and_logged(
         del api.metrics.http_requests  # what the outermost middleware counts in
         problem(await api.call("GET", "/healthz"), 500, "internal")
     assert "AttributeError" in caplog.text
+
+
+async def test_a_request_that_ends_just_when_the_node_no_longer_waits_for_it_is_no_fault(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    loop = asyncio.get_running_loop()
+    read: asyncio.Future[None] = loop.create_future()
+    at_work = asyncio.Event()
+
+    async def slow(request: web.Request) -> web.Response:
+        at_work.set()
+        await read
+        return web.Response(text="done")
+
+    app = web.Application()
+    app.router.add_get("/", slow)
+    limit = 0.1
+    runner = Runner(app, Admission(HttpConfig(), Metrics()), shutdown_timeout=limit)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    _, writer = await asyncio.open_connection(*runner.addresses[0][:2])
+    writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+    await at_work.wait()
+    assert runner._server is not None
+    (connection,) = runner._server.connections
+    assert isinstance(connection, Connection)
+
+    def over() -> None:
+        """So that the request ends in the very turn of the loop in which the wait for it does, and before it."""
+        time.sleep(2 * limit)
+        loop.call_soon(read.set_result, None)
+
+    stopping = asyncio.create_task(runner.cleanup())
+    await until(lambda: connection._at_work is not None)
+    waiting = connection._at_work
+    assert waiting is not None
+    loop.call_soon(over)
+    await stopping
+    writer.close()
+    assert waiting.cancelled()
+    assert caplog.records == []
