@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 from contextlib import aclosing
 from pathlib import Path
 
 import pytest
 
 from discovery.client import Client
-from tests.support.node import running_node
+from tests.support.node import environment, running_node
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
@@ -46,3 +48,24 @@ async def test_a_watch_outlives_its_node(tmp_path: Path) -> None:
             watching.cancel()
             await asyncio.gather(watching, return_exceptions=True)
             assert told.empty()
+
+
+def test_a_program_that_ends_within_its_watch_ends_clean(tmp_path: Path) -> None:
+    """The thread of the client's loop has ended before the generator is closed: nothing is waited for then."""
+    script = (
+        "from discovery.client.sync import Client\n"
+        "client = Client()\n"
+        "client.__enter__()\n"
+        "watch = client.watch('web')\n"
+        "print(next(watch).type)\n"
+    )
+    with running_node(tmp_path / "store") as node:
+        ran = subprocess.run(
+            [sys.executable, "-c", script],
+            env={**environment(), "DISCOVERY_NODE": node.url},
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+    assert (ran.returncode, ran.stdout) == (0, "synced\n"), ran.stderr
+    assert "Traceback" not in ran.stderr
