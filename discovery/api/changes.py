@@ -124,14 +124,15 @@ class Topic:
 
 
 class Changes:
-    """A feed.Listener. `last`: the revision of the last change told; `loaded`: from where on changes are known."""
+    """A feed.Listener. `last`: the revision of the last change told; `loaded`: from where on changes are known;
+    `compacted`: up to where the store has said that it knows nothing any more."""
 
     def __init__(self, parts: ApiParts) -> None:
         self._parts = parts
         self._topics: dict[tuple[Scope, Format], Topic] = {}
         self._scopes: dict[Scope, list[Topic]] = {}
         self.closed = False
-        self.loaded = self.last = 0
+        self.loaded = self.last = self.compacted = 0
 
     def start(self) -> None:
         self.reloaded(self._parts.view.revision)
@@ -216,6 +217,7 @@ class Changes:
     def reloaded(self, revision: int) -> None:
         """What happened in between is not known here: every stream begins anew where the store knows it."""
         self.loaded = self.last = revision
+        self.compacted = 0  # the store may be another one
         self._close_topics()
 
     # ------------------------------------------------------------ inside

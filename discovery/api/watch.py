@@ -22,12 +22,13 @@ from discovery.api.events import Format, Told
 from discovery.api.fields import named_service, of_record
 from discovery.api.parts import PARTS, ApiParts
 from discovery.errors import InvalidField, StoreError
-from discovery.kv.contract import WatchBatch, prefix_end
+from discovery.kv.contract import Compacted, WatchBatch, prefix_end
 from discovery.raw_keys import WAIT_FOR_VIEW
 from discovery.tree import Record
 
 MAX_REVISION = (1 << 63) - 2
 WRITE_SECONDS = 30.0
+FIRST_WORD = 1.0  # seconds that etcd is given to say that a revision is compacted; it takes a tenth of one
 PRESENT = 256  # instances in one write, after which others get their turn
 CONTENT_TYPES = {"ndjson": "application/x-ndjson", "sse": "text/event-stream"}
 
@@ -94,7 +95,9 @@ class Stream:
             elif (joined := await self._catch_up(since)) is not None:
                 await self._prepare()
                 await self._follow(*joined)
-        except StoreError:
+        except StoreError as error:
+            if isinstance(error, Compacted):
+                self._changes.compacted = max(error.compact_revision, self._changes.compacted)
             if not self.response.prepared:
                 raise
         finally:
@@ -162,16 +165,18 @@ class Stream:
         """Tells what the store knows of after `since`, until the hub can go on; None: nobody reads, or it stops."""
         if self._changes.holds_all_since(since):
             return self._enter()
+        if since < self._changes.compacted:
+            raise Compacted(self._changes.compacted)
         prefix = self._parts.config.store.prefix.encode() + b"/"
         # One revision early, see Store.watch, where that can't hide that the revision belongs to another store.
         first = since + 1 if since > self._parts.view.revision else max(1, since)
         watching = self._parts.store.watch(prefix, prefix_end(prefix), from_revision=first)
         async with watching as batches:
-            await self._prepare()
             await self._parts.feed.wait(since, WAIT_FOR_VIEW)
             if self._changes.holds_all_since(since):
                 return self._enter()
-            async for batch in _with_pauses(batches, KEEP_ALIVE):
+            async for batch in _with_pauses(batches, FIRST_WORD, KEEP_ALIVE):
+                await self._prepare()
                 if self._changes.closed or self._request.transport is None:
                     return None
                 if batch is None:
@@ -196,14 +201,16 @@ class Stream:
 
 
 async def _with_pauses(
-    batches: AsyncIterator[WatchBatch], seconds: float
+    batches: AsyncIterator[WatchBatch], first: float, seconds: float
 ) -> AsyncIterator[WatchBatch | None]:
-    """The batches, and None whenever none came for so long."""
+    """The batches, and None whenever none came for `seconds`, at the beginning for `first`."""
+    pause = first
     waiting: asyncio.Task[WatchBatch] | None = None
     try:
         while True:
             waiting = waiting or asyncio.ensure_future(anext(batches))
-            done, _ = await asyncio.wait((waiting,), timeout=seconds)
+            done, _ = await asyncio.wait((waiting,), timeout=pause)
+            pause = seconds
             if not done:
                 yield None
                 continue

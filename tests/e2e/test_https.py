@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import signal
 import subprocess
+from contextlib import aclosing
 from pathlib import Path
 
 import pytest
 import trustme
 
+from discovery.client import Client, NotAllowed, Registration, Unavailable
 from tests.e2e.test_tls import shown
 from tests.support.certificates import AUTHORITY, certificate
 from tests.support.node import run_discovery, running_node, wait_for
@@ -90,3 +92,28 @@ def test_a_client_certificate_stands_for_a_role(tmp_path: Path) -> None:
             turned_away = run_discovery("list", *here, *stranger)
             assert turned_away.returncode == 1
             assert "no node answers" in turned_away.stderr
+
+
+async def test_the_client_over_a_nodes_own_tls(tmp_path: Path) -> None:
+    files = certificate(tmp_path)
+    ca = str(tmp_path / "ca.pem")
+    AUTHORITY.cert_pem.write_to_path(ca)
+    settings = [
+        f"http.tls={{cert: {files.cert}, key: {files.key}, client_ca: {ca}}}",
+        "http.tokens=[register web cert:web]",
+    ]
+    _, _, _, cert = client_files(tmp_path, "web")
+    with running_node(tmp_path / "s", settings) as node:
+        async with Client(node.url, ca=ca, cert=cert) as client:
+            async with Registration("web", "i1", client=client, host="10.0.0.1") as kept:
+                await kept.registered(60)
+                assert [each.host for each in await client.instances("web")] == ["10.0.0.1"]
+                async with aclosing(client.watch("web")) as events:
+                    assert (await anext(events)).type == "put"
+            assert await client.instances("web") == []
+            with pytest.raises(NotAllowed):
+                await client.register("db", "i1", host="10.0.0.1")
+        for options in ({}, {"ca": ca}):  # the authority is not known; no certificate is shown
+            async with Client(node.url, **options) as stranger:
+                with pytest.raises(Unavailable):
+                    await stranger.services()

@@ -15,7 +15,7 @@ import pytest
 from discovery.api import changes as changes_module
 from discovery.api import watch as watch_module
 from discovery.api.changes import CHANGES
-from discovery.kv.contract import Unavailable, WatchBatch
+from discovery.kv.contract import Compacted, Unavailable, WatchBatch
 from discovery.kv.embedded import EmbeddedStore
 from tests.support.api import Api, problem, running_api, until
 
@@ -335,3 +335,48 @@ async def test_a_stream_that_breaks_as_it_joins_is_forgotten(tmp_path: Path) -> 
             assert (await reader.event()) == {"type": "lagged"}
         api.store.broken = False
         assert not api.app[CHANGES].topics()
+
+
+class _CompactedLate(EmbeddedStore):
+    """Whose watches say that a revision is compacted only after a while, as etcd under load does."""
+
+    late = False
+
+    @asynccontextmanager
+    async def watch(
+        self, key: bytes, end: bytes = b"", *, from_revision: int, history: str = ""
+    ) -> AsyncIterator[AsyncIterator[WatchBatch]]:
+        async def nothing() -> AsyncIterator[WatchBatch]:
+            await asyncio.sleep(0.02)
+            if self.late:
+                raise Compacted(from_revision + 1)
+            yield WatchBatch(from_revision, ())
+
+        if self.late:
+            yield nothing()
+        else:
+            async with super().watch(key, end, from_revision=from_revision, history=history) as batches:
+                yield batches
+
+
+@pytest.mark.parametrize("patience", [DEADLINE, 0.0])
+async def test_a_revision_that_the_store_tells_late_to_be_compacted_is_no_endless_loop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, patience: float
+) -> None:
+    monkeypatch.setattr(watch_module, "FIRST_WORD", patience)
+    async with running_api(tmp_path, store_type=_CompactedLate) as api:
+        since = await put(api, "web.prod/i1")
+        await put(api, "web.prod/i2")
+        assert isinstance(api.store, _CompactedLate)
+        api.store.late = True
+        if not patience:  # the answer has begun when it is known
+            async with watching(api, f"?since={since}") as reader:
+                await until_end(reader)
+        problem(await api.call("GET", f"/v1/watch?since={since}"), 410, "compacted")
+
+
+async def until_end(reader: Reader) -> None:
+    told = []
+    while line := await reader.line():
+        told.append(line.strip())
+    assert [json.loads(line) for line in told if line] == [{"type": "lagged"}]
