@@ -32,7 +32,7 @@ from discovery.kv.member_plan import (
     flags,
     judge_version,
 )
-from discovery.kv.member_ports import FORMER_LIFE, free_port, until_free
+from discovery.kv.member_ports import FORMER_LIFE, free_port, until_free, with_address
 from discovery.kv.member_process import EtcdProcess, find_binary, version_said
 from discovery.kv.member_verdicts import waits_for
 
@@ -111,10 +111,13 @@ class EtcdMember:
         mine = self._settings
         await until_free(mine.client, mine.peer, FORMER_LIFE if files.identity() is not None else 0.0)
         identity = await identity_of(files, mine)
+        listen = with_address(mine.client), with_address(mine.peer)  # once: names may be out of reach later
 
         def command() -> Sequence[str]:
             self._probe = f"http://127.0.0.1:{free_port()}"
-            words = flags(mine, identity, self._version, data=str(files.data), probe=self._probe)
+            words = flags(
+                mine, identity, self._version, data=str(files.data), probe=self._probe, listen=listen
+            )
             return [self._binary, *words]
 
         process = self._process = EtcdProcess(command)

@@ -105,10 +105,11 @@ def check_settings(settings: MemberSettings) -> None:
         example = f"http://10.0.0.1:{'2379' if name == 'client' else '2380'}"
         if not is_whole(url) or not _port(url):
             refuse(name, f"expected a URL such as {example}; got {url!r}")
-        if not _is_bound(url):
+        if _is_for_all(url):
             refuse(
                 name,
-                f"expected one address of this machine, which the others reach too, as in {example}; got {url!r}",
+                f"expected one address or name of this machine, which the others reach too, as in {example}; "
+                f"got {url!r}",
             )
     if settings.client == settings.peer:
         refuse("peer", f"{settings.peer} is the client URL too: use two ports, such as 2379 and 2380")
@@ -169,12 +170,11 @@ def _port(url: str) -> bool:
     return re.search(r":\d+/?$", url) is not None
 
 
-def _is_bound(url: str) -> bool:
-    """etcd listens on addresses alone; one for all interfaces would be told to the others as it stands."""
-    host = urllib.parse.urlsplit(url).hostname or ""
+def _is_for_all(url: str) -> bool:
+    """An address for all interfaces would be told to the others as it stands."""
     try:
-        return host == "localhost" or not ipaddress.ip_address(host).is_unspecified
-    except ValueError:
+        return ipaddress.ip_address(urllib.parse.urlsplit(url).hostname or "").is_unspecified
+    except ValueError:  # a name
         return False
 
 
@@ -221,13 +221,18 @@ def flags(
     *,
     data: str,
     probe: str,
+    listen: tuple[str, str] | None = None,
     force_new: bool = False,
 ) -> Sequence[str]:
-    """etcd's command line after the program. `probe`: the loopback URL of its health and metrics."""
+    """etcd's command line after the program. `probe`: the loopback URL of its health and metrics.
+
+    `listen`: the client and peer URL with addresses, since etcd listens on no names; the settings' own when left out.
+    """
+    client, peer = listen or (settings.client, settings.peer)
     members = ",".join(f"{name}={url}" for name, url in identity.initial_cluster.items())
     words = ["--name", identity.name, "--data-dir", data]
-    words += ["--listen-client-urls", settings.client, "--advertise-client-urls", settings.client]
-    words += ["--listen-peer-urls", settings.peer, "--initial-advertise-peer-urls", settings.peer]
+    words += ["--listen-client-urls", client, "--advertise-client-urls", settings.client]
+    words += ["--listen-peer-urls", peer, "--initial-advertise-peer-urls", settings.peer]
     words += ["--initial-cluster", members, "--initial-cluster-state", identity.state]
     words += ["--initial-cluster-token", identity.token or "discovery", "--listen-metrics-urls", probe]
     words += ["--logger=zap", "--log-outputs=stderr", "--pre-vote=true"]

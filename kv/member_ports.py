@@ -1,17 +1,19 @@
 """The ports of a managed member: free, and of this machine.
 
 Owns the line that each trouble with them gets. An etcd whose node was killed takes seconds to end, so a start waits
-for it where a member has run before.
+for it where a member has run before. A name is listened on at the first address that it stands for here.
 """
 
 from __future__ import annotations
 
 import asyncio
 import errno
+import ipaddress
 import socket
 import urllib.parse
 
 from discovery.errors import ConfigError
+from discovery.kv.etcd_urls import is_local
 
 FORMER_LIFE = 12.0  # seconds that an etcd of a former life may take to end
 
@@ -32,6 +34,12 @@ def _trouble(setting: str, url: str) -> ConfigError | None:
     host, port = parts.hostname or "", parts.port or 0
     try:
         family, kind, proto, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        if ipaddress.ip_address(address[0]).is_loopback and not is_local(url):
+            return _complaint(
+                setting,
+                f"{host} stands for {address[0]} here (/etc/hosts?), where no other machine comes: "
+                "let it stand for the address that the others know",
+            )
         with socket.socket(family, kind, proto) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(address)
@@ -49,7 +57,19 @@ def _trouble(setting: str, url: str) -> ConfigError | None:
             what = f"{host}:{port} can't be listened on: {error.strerror}"
     else:
         return None
+    return _complaint(setting, what)
+
+
+def _complaint(setting: str, what: str) -> ConfigError:
     return ConfigError(f"store.member.{setting}: {what}", field=f"store.member.{setting}")
+
+
+def with_address(url: str) -> str:
+    """The URL with the address that its name stands for here, which `until_free` has seen. Blocks for a moment."""
+    parts = urllib.parse.urlsplit(url)
+    found = socket.getaddrinfo(parts.hostname, parts.port, type=socket.SOCK_STREAM)
+    host = str(found[0][4][0])
+    return f"{parts.scheme}://{f'[{host}]' if ':' in host else host}:{parts.port}"
 
 
 def free_port() -> int:

@@ -160,7 +160,7 @@ def _(place: Place) -> None:
     place.member["client"] = "10.0.0.1"
 
 
-@case("a name, or an address for all interfaces, to listen on")
+@case("an address for all interfaces to listen on")
 def _(place: Place) -> None:
     place.member["peer"] = "http://0.0.0.0:2380"
 

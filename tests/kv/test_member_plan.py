@@ -90,9 +90,9 @@ def test_what_is_no_etcd_is_refused() -> None:
         ),
         ({"client": "http://10.0.0.1"}, "client: expected a URL such as http://10.0.0.1:2379"),
         ({"peer": "http://10.0.0.1:2380/x"}, "peer: expected a URL such as http://10.0.0.1:2380"),
-        ({"peer": "http://n1.example.net:2380"}, "peer: expected one address of this machine"),
-        ({"client": "http://0.0.0.0:2379"}, "client: expected one address of this machine"),
-        ({"client": "http://[::]:2379"}, "client: expected one address of this machine"),
+        ({"peer": "http://0.0.0.0:2380"}, "peer: expected one address or name of this machine"),
+        ({"client": "http://0.0.0.0:2379"}, "client: expected one address or name of this machine"),
+        ({"client": "http://[::]:2379"}, "client: expected one address or name of this machine"),
         ({"client": "http://10.0.0.1:2380"}, "peer: http://10.0.0.1:2380 is the client URL too"),
         ({"cert": "/c"}, "cert: cert, key and ca belong together"),
         ({"client": "https://10.0.0.1:2379"}, "client: expected http:// as cert, key and ca are not set"),
@@ -131,6 +131,7 @@ def test_settings_that_fit() -> None:
     check_settings(settings())
     check_settings(settings(initial_cluster=THREE))
     check_settings(settings(join="http://n2.example.net:2379"))
+    check_settings(settings(client="http://n1.example.net:2379", peer="http://n1.example.net:2380"))
     https = {name: url.replace("http:", "https:") for name, url in THREE.items()}
     check_settings(settings(client="https://10.0.0.1:2379", peer=https["n1"], initial_cluster=https, **TLS))
     loopback = {"n1": "http://127.0.0.1:2380", "n2": "http://127.0.0.1:3380"}
@@ -199,6 +200,16 @@ def test_flags_of_etcd_3_4_and_3_5() -> None:
         "--experimental-corrupt-check-time=12h",
     } <= set(words)
     assert not [word for word in words if "cert" in word or "force" in word]
+
+
+def test_a_name_is_told_to_the_others_and_its_address_listened_on() -> None:
+    named = settings(client="http://n1.example.net:2379", peer="http://n1.example.net:2380")
+    listen = ("http://10.0.0.1:2379", "http://10.0.0.1:2380")
+    words = flags(named, HELD, (3, 4, 23), data="/d", probe="http://127.0.0.1:7", listen=listen)
+    pairs = dict(itertools.pairwise(words))
+    assert (pairs["--listen-client-urls"], pairs["--listen-peer-urls"]) == listen
+    assert pairs["--advertise-client-urls"] == named.client
+    assert pairs["--initial-advertise-peer-urls"] == named.peer
 
 
 def test_flags_of_etcd_3_6_which_moved_the_experimental_ones() -> None:

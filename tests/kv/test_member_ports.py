@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import subprocess
+import sys
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 
 from discovery.errors import ConfigError
-from discovery.kv.member_ports import free_port, until_free
+from discovery.kv.member_ports import free_port, until_free, with_address
+from tests.support.node import ROOT
 
 
 def url(sock: socket.socket) -> str:
@@ -53,3 +57,28 @@ async def test_who_is_about_to_end_is_waited_for() -> None:
         assert not waiting.done()
         sock.close()
         await waiting
+
+
+@pytest.mark.slow
+def test_a_name_that_stands_for_loopback_is_named(tmp_path: Path) -> None:
+    """As Debian's own name of a machine does, 127.0.1.1."""
+    hosts = tmp_path / "hosts"
+    hosts.write_text("127.0.1.1 n1.example.net\n")
+    check = (
+        "import asyncio; from discovery.kv.member_ports import until_free; "
+        "asyncio.run(until_free('http://n1.example.net:2379', 'http://n1.example.net:2380'))"
+    )
+    bound = f'mount --bind {hosts} /etc/hosts && exec "$@"'
+    done = subprocess.run(
+        ["unshare", "--mount", "--map-root-user", "sh", "-c", bound, "sh", sys.executable, "-c", check],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert "store.member.client: n1.example.net stands for 127.0.1.1 here (/etc/hosts?)" in done.stderr
+
+
+def test_an_address_takes_the_place_of_a_name() -> None:
+    assert with_address("http://10.0.0.1:2379") == "http://10.0.0.1:2379"
+    assert with_address("https://[::1]:2379") == "https://[::1]:2379"
+    assert with_address("http://localhost:2379") in ("http://127.0.0.1:2379", "http://[::1]:2379")
