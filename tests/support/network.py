@@ -37,6 +37,12 @@ class Host:
     def ip(self, *arguments: str) -> None:
         run(*self.enter, "ip", *arguments)
 
+    def moves(self, number: int) -> None:
+        """Its address is 10.0.0.NUMBER from now on, as when it was made anew; the old one is nobody's."""
+        self.ip("address", "del", f"{self.address}/24", "dev", "eth0")
+        self.ip("address", "add", f"10.0.0.{number}/24", "dev", "eth0")
+        self.address = f"10.0.0.{number}"
+
     def reaches(self, other: Host, *, well: bool) -> None:
         """From now on what this host sends to the other comes there, or not."""
         known = hardware(other.number) if well else NOBODY
