@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 # Debian packages that pip does not have, and a program of each: what the tests drive, and what `bench` adds.
 TEST_PACKAGES := gcc:cc libc6-dev:cc dnsutils:dig knot-dnsutils:kdig dnsperf:dnsperf strace:strace etcd-server:etcd etcd-client:etcdctl prometheus:promtool iproute2:ip faketime:faketime zsh:zsh fish:fish chromium:chromium
+TEST_PACKAGES += curl:curl systemd:systemd-analyze docker-compose:docker-compose unbound:unbound bind9:named dnsmasq-base:dnsmasq
 BENCH_PACKAGES := nsd:nsd knot:knotd dnsmasq-base:dnsmasq gcc:cc libc6-dev:cc etcd-server:etcd wrk:wrk
 
 # Installs the packages whose program is missing; without the right to, says which and stops.

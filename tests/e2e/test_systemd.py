@@ -1,9 +1,10 @@
-"""The units as systemd reads them; the socket is one that a node takes, and the agent's starts a command of ours."""
+"""The units as systemd reads them, and what they start. That they work, `test_install` shows."""
 
 from __future__ import annotations
 
 import configparser
-import shutil
+import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -16,6 +17,7 @@ pytestmark = pytest.mark.e2e
 FOLDER = ROOT / "deploy" / "systemd"
 UNIT = FOLDER / "discovery.socket"
 AGENT = FOLDER / "discovery-agent.service"
+NODE = FOLDER / "discovery.service"
 
 
 def test_the_socket_unit_names_what_a_node_knows() -> None:
@@ -25,6 +27,18 @@ def test_the_socket_unit_names_what_a_node_knows() -> None:
     listen = [line for line in UNIT.read_text().splitlines() if line.startswith("Listen")]
     assert {line.split("=")[0] for line in listen} == {"ListenDatagram", "ListenStream"}
     assert len(listen) == 4
+
+
+def test_the_nodes_unit_starts_a_command_that_there_is() -> None:
+    parser = configparser.ConfigParser(strict=False, interpolation=None)
+    parser.optionxform = str  # type: ignore[assignment,method-assign]
+    parser.read(NODE)
+    _, command, option, file = parser["Service"]["ExecStart"].split()
+    assert f"Usage: discovery {command}" in run_discovery(command, "--help").stdout
+    assert option in run_discovery("--help").stdout
+    assert f"/etc/discovery/{(FOLDER / 'discovery.yaml').name}" == file
+    done = run_discovery("config", "check", "--config", str(FOLDER / "discovery.yaml"))
+    assert done.returncode == 0, done.stderr
 
 
 def test_the_agents_unit_starts_a_command_that_there_is() -> None:
@@ -38,19 +52,29 @@ def test_the_agents_unit_starts_a_command_that_there_is() -> None:
     assert file == "/etc/discovery/agent.yaml"
 
 
-@pytest.mark.parametrize("unit", [UNIT, AGENT], ids=lambda unit: unit.name)
-def test_systemd_finds_no_fault_in_it(tmp_path: Path, unit: Path) -> None:
-    program = shutil.which("systemd-analyze")
-    if program is None:  # where systemd is not, the unit is not used either
-        pytest.skip("no systemd here")
-    text = unit.read_text().replace("/usr/bin/discovery ", "/bin/true ")
-    (tmp_path / unit.name).write_text(text)
-    (tmp_path / "discovery.service").write_text("[Service]\nExecStart=/bin/true\n")
+def systemd_analyze(*arguments: str, **variables: str) -> str:
     done = subprocess.run(
-        [program, "verify", "--recursive-errors=no", str(tmp_path / unit.name)],
+        ["systemd-analyze", *arguments],
         capture_output=True,
         text=True,
-        env={"SYSTEMD_UNIT_PATH": f"{tmp_path}:"},
-        timeout=30,
+        env={"PATH": os.environ["PATH"], **variables},
+        timeout=60,
     )
-    assert unit.name not in done.stderr, done.stderr
+    return done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("unit", [UNIT, AGENT, NODE], ids=lambda unit: unit.name)
+def test_systemd_finds_no_fault_in_it(tmp_path: Path, unit: Path) -> None:
+    (tmp_path / "discovery.service").write_text("[Service]\nExecStart=/bin/true\n")
+    (tmp_path / unit.name).write_text(unit.read_text().replace("/usr/local/bin/discovery ", "/bin/true "))
+    said = systemd_analyze(
+        "verify", "--recursive-errors=no", str(tmp_path / unit.name), SYSTEMD_UNIT_PATH=f"{tmp_path}:"
+    )
+    assert unit.name not in said, said
+
+
+@pytest.mark.parametrize(("unit", "most"), [(NODE, 1.7), (AGENT, 2.0)], ids=["node", "agent"])
+def test_it_is_as_exposed_as_deploy_operations_says(unit: Path, most: float) -> None:
+    """`systemd-analyze security`: 0 is nothing, 10 all of the machine; what each release counts differs a little."""
+    said = systemd_analyze("security", "--offline=true", "--no-pager", str(unit))
+    assert float(re.findall(r"exposure level for \S+: ([0-9.]+) ", said)[0]) <= most, said
