@@ -244,7 +244,9 @@ class EtcdConfig(Struct, frozen=True, kw_only=True):
 class MemberConfig(Struct, frozen=True, kw_only=True):
     name: Annotated[str, Meta(description="This member's name; empty: the node's.")] = ""
     binary: Annotated[str, Meta(description="The etcd program to run.")] = "etcd"
-    client: Annotated[str, Meta(description="URL it serves clients on, with an address or a name of this machine.")] = "http://127.0.0.1:2379"
+    client: Annotated[
+        str, Meta(description="URL it serves clients on, with an address or a name of this machine.")
+    ] = "http://127.0.0.1:2379"
     peer: Annotated[str, Meta(description="URL it serves the other members on.")] = "http://127.0.0.1:2380"
     initial_cluster: Annotated[
         dict[str, str], Meta(description="Names and peer URLs of the members of a new cluster.")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import ipaddress
 import socket
 import urllib.parse
 
@@ -33,13 +32,15 @@ def _trouble(setting: str, url: str) -> ConfigError | None:
     parts = urllib.parse.urlsplit(url)
     host, port = parts.hostname or "", parts.port or 0
     try:
-        family, kind, proto, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        if ipaddress.ip_address(address[0]).is_loopback and not is_local(url):
+        here = with_address(url)
+        if is_local(here) and not is_local(url):
+            stands_for = urllib.parse.urlsplit(here).hostname
             return _complaint(
                 setting,
-                f"{host} stands for {address[0]} here (/etc/hosts?), where no other machine comes: "
+                f"{host} stands for {stands_for} here (/etc/hosts?), where no other machine comes: "
                 "let it stand for the address that the others know",
             )
+        family, kind, proto, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, kind, proto) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(address)

@@ -36,7 +36,7 @@ def deployed(
     more: Mapping[str, int] | None = None,
     certs: Path | None = None,
 ) -> Iterator[tuple[list[Deployed], dict[str, str]]]:
-    """Each on a host, and what each name stands for; `more`: further names, each with the number of the host that it leads to."""
+    """Each on a host, and what each name stands for; `more`: further names, with the number of the host of each."""
     with network([each.name for each in containers]) as hosts:
         each_host = [hosts.hosts[each.name] for each in containers]
         names = {each.hostname: host.address for each, host in zip(containers, each_host, strict=True)}
@@ -90,7 +90,9 @@ def test_the_compose_files_three_nodes_are_a_cluster(tmp_path: Path) -> None:
         for node in nodes:
             node.start()
         until(lambda: all(node.status("/readyz?writes") == 200 for node in nodes), "all take writes", nodes)
-        until(lambda: well(nodes[0]), "`discovery cluster status`, as docker.md has it, finds all well", nodes)
+        until(
+            lambda: well(nodes[0]), "`discovery cluster status`, as docker.md has it, finds all well", nodes
+        )
         put(nodes[0], "web.prod", "192.0.2.1")
         for node in nodes:
             until(
@@ -128,7 +130,9 @@ def test_the_pods_are_a_cluster_over_tls_and_one_that_lost_its_volume_comes_in_a
             node.start()
         (container,) = manifest("StatefulSet")["spec"]["template"]["spec"]["containers"]
         ready = container["readinessProbe"]["httpGet"]["path"]
-        assert [container[f"{each}Probe"]["httpGet"]["path"] for each in ("startup", "liveness")] == ["/healthz"] * 2
+        assert [container[f"{each}Probe"]["httpGet"]["path"] for each in ("startup", "liveness")] == [
+            "/healthz"
+        ] * 2
         until(lambda: all(node.status(ready) == 200 for node in nodes), "all are ready", nodes)
         assert nodes[0].status("/v1/services") == 401
         until(lambda: well(nodes[0], *file), "`discovery cluster status` finds all well", nodes)
@@ -152,7 +156,7 @@ def test_the_pods_are_a_cluster_over_tls_and_one_that_lost_its_volume_comes_in_a
         until(lambda: answers(last, "web.prod.discovery.internal", "A") == ["192.0.2.1"], "it answers", nodes)
         until(lambda: well(nodes[0], *file), "all is well", nodes)
 
-        # The others go on with the same ConfigMap, each with the data it has; a pod that is made anew has another address.
+        # The others go on with the same ConfigMap, each with the data it has; one that is made anew at another address.
         moved = nodes[1]
         moved.stop()
         moved.host.moves(101)

@@ -42,7 +42,15 @@ def test_the_image_is_built_from_all_that_a_wheel_needs_and_no_more() -> None:
     lines = [line for line in IGNORED.read_text().splitlines() if line and not line.startswith("#")]
     assert lines[0] == "*"
     kept = {line[1:] for line in lines if line.startswith("!")}
-    assert kept == {"pyproject.toml", "README.md", "LICENSE", "discovery", "kv", "dns", "deploy/docker/discovery.yaml"}
+    assert kept == {
+        "pyproject.toml",
+        "README.md",
+        "LICENSE",
+        "discovery",
+        "kv",
+        "dns",
+        "deploy/docker/discovery.yaml",
+    }
     assert all((ROOT / each).exists() for each in kept)
 
 
@@ -59,7 +67,9 @@ def test_kubernetes_schemas_take_each_manifest(file: Path) -> None:
             text=True,
         )
         assert done.returncode == 0, done.stdout + done.stderr
-        assert (done.stdout + done.stderr).count(" passed ") == len(list(yaml.safe_load_all(file.read_text())))
+        assert (done.stdout + done.stderr).count(" passed ") == len(
+            list(yaml.safe_load_all(file.read_text()))
+        )
 
 
 def test_docker_compose_takes_its_file_with_three_nodes() -> None:
@@ -99,11 +109,13 @@ def test_the_manifests_fit_each_other() -> None:
     assert ports["dns"] == (1053, "UDP")
     members = manifest("Service", spec["serviceName"])
     assert members["spec"]["clusterIP"] == "None"
-    assert members["spec"]["publishNotReadyAddresses"] is True  # or no member would find another before all are up
+    assert (
+        members["spec"]["publishNotReadyAddresses"] is True
+    )  # or no member would find another before all are up
     assert manifest("PodDisruptionBudget")["spec"]["selector"]["matchLabels"] == labels
     policy = manifest("NetworkPolicy")["spec"]
     assert {port["port"] for rule in policy["ingress"] for port in rule["ports"]} == set(ports)
-    assert [set(each["port"] for each in rule["ports"]) for rule in policy["ingress"] if "from" in rule] == [
+    assert [{each["port"] for each in rule["ports"]} for rule in policy["ingress"] if "from" in rule] == [
         {"etcd", "etcd-peer"}
     ]
     # A Service named discovery would give every pod DISCOVERY_PORT and its like, which are no settings.
@@ -133,13 +145,17 @@ def test_the_images_steps_and_what_it_runs(tmp_path: Path) -> None:
     (tmp_path / "booted").mkdir()
     with equipped(tmp_path / "booted", wheel) as machine:
         (_, build) = [step for step in steps("build") if step[0] == "RUN"][-1]
-        build = build.replace("python -m venv", f"{PYTHON} -m venv").replace("'/src[etcd]'", f"/srv/wheels/{wheel.name}")
+        build = build.replace("python -m venv", f"{PYTHON} -m venv").replace(
+            "'/src[etcd]'", f"/srv/wheels/{wheel.name}"
+        )
         assert str(wheel.name) in build
         machine.run("env", *OFFLINE, "sh", "-ec", build)
         put_beside(machine)
         made = dict(steps("node"))
         machine.run("sh", "-ec", made["RUN"])
-        machine.run("install", "-D", "-m", "644", f"{PLACE}/docker/discovery.yaml", "/etc/discovery/discovery.yaml")
+        machine.run(
+            "install", "-D", "-m", "644", f"{PLACE}/docker/discovery.yaml", "/etc/discovery/discovery.yaml"
+        )
         healthy = json.loads(made["HEALTHCHECK"].partition("CMD ")[2])
         entry = [*json.loads(made["ENTRYPOINT"]), *json.loads(made["CMD"])]
 
@@ -148,13 +164,18 @@ def test_the_images_steps_and_what_it_runs(tmp_path: Path) -> None:
         assert "http.open" in refused.stderr
         assert refused.stderr.count("\n") == 1
 
-        for settings in ((), ("DISCOVERY_STORE__ENGINE=managed-etcd", "DISCOVERY_STORE__PATH=/var/lib/discovery/m")):
+        for settings in (
+            (),
+            ("DISCOVERY_STORE__ENGINE=managed-etcd", "DISCOVERY_STORE__PATH=/var/lib/discovery/m"),
+        ):
             unit = ["systemd-run", "--quiet", "--unit=container", "--collect"]
             machine.run(*unit, *words(*entry, settings=("DISCOVERY_HTTP__OPEN=true", *settings)))
             wait_for(lambda: contained(machine, *healthy, check=False).returncode == 0, 120, "it is healthy")
             put = ["discovery", "register", "web.prod", "i1", "--host", "192.0.2.1"]
             wait_for(lambda: contained(machine, *put, check=False).returncode == 0, 120, "it takes writes")  # noqa: B023
-            said = machine.run("dig", "@127.0.0.1", "-p", "1053", "web.prod.discovery.internal", "+short").stdout
+            said = machine.run(
+                "dig", "@127.0.0.1", "-p", "1053", "web.prod.discovery.internal", "+short"
+            ).stdout
             assert said == "192.0.2.1\n"
             journal = machine.journal("container")
             assert "Traceback" not in journal
@@ -165,10 +186,18 @@ def test_the_images_steps_and_what_it_runs(tmp_path: Path) -> None:
 def words(*command: str, settings: tuple[str, ...] = ()) -> list[str]:
     """As `docker run --read-only --tmpfs /tmp --cap-drop ALL` with a volume runs it."""
     read_only = (
-        "mount --make-rprivate / && mount --bind /var/lib/discovery /var/lib/discovery && mount -o remount,ro,bind / && "
+        "mount --make-rprivate / && mount --bind /var/lib/discovery /var/lib/discovery && "
+        "mount -o remount,ro,bind / && "
         'mount -t tmpfs tmpfs /tmp && cd /var/lib/discovery && exec "$@"'
     )
-    user = ["setpriv", "--reuid=5353", "--regid=5353", "--clear-groups", "--no-new-privs", "--bounding-set=-all"]
+    user = [
+        "setpriv",
+        "--reuid=5353",
+        "--regid=5353",
+        "--clear-groups",
+        "--no-new-privs",
+        "--bounding-set=-all",
+    ]
     own = ["env", "-i", "PATH=/opt/discovery/bin:/usr/bin:/bin", "PYTHONDONTWRITEBYTECODE=1", *settings]
     return ["unshare", "--mount", "sh", "-c", read_only, "sh", *user, *own, *command]
 

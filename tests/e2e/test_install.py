@@ -33,8 +33,13 @@ def machine(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[B
 
 def named(machine: Booted) -> set[str]:
     """What there is of that name: files, and the user."""
-    found = machine.run("find", "/opt", "/etc", "/usr/local", "/var/lib", "/var/log", "-name", "*discovery*").stdout
-    return {*found.splitlines(), *machine.run("getent", "passwd", "discovery", check=False).stdout.splitlines()}
+    found = machine.run(
+        "find", "/opt", "/etc", "/usr/local", "/var/lib", "/var/log", "-name", "*discovery*"
+    ).stdout
+    return {
+        *found.splitlines(),
+        *machine.run("getent", "passwd", "discovery", check=False).stdout.splitlines(),
+    }
 
 
 def until(machine: Booted, *command: str, says: str = "") -> None:
@@ -63,7 +68,10 @@ def test_a_life_from_installation_to_the_end(machine: Booted, wheel: Path) -> No
     assert "nothing was started" in said
     assert machine.run("systemctl", "is-active", "discovery", check=False).stdout.strip() == "inactive"
     machine.run("discovery", "config", "check", "--config", "/etc/discovery/discovery.yaml")
-    assert machine.run("stat", "-c", "%U:%G %a", "/etc/discovery/discovery.yaml").stdout == "root:discovery 640\n"
+    assert (
+        machine.run("stat", "-c", "%U:%G %a", "/etc/discovery/discovery.yaml").stdout
+        == "root:discovery 640\n"
+    )
 
     machine.run("systemctl", "enable", "--now", "discovery")
     until(machine, *PUT)
@@ -144,7 +152,10 @@ def test_the_agents_unit_tells_systemd_that_it_is_ready(machine: Booted, wheel: 
 )
 def test_wrong_arguments_are_one_line(arguments: list[str], status: int, line: str) -> None:
     done = subprocess.run(
-        [str(SCRIPT), *arguments], capture_output=True, text=True, env=environment() | {"PYTHON": sys.executable}
+        [str(SCRIPT), *arguments],
+        capture_output=True,
+        text=True,
+        env=environment() | {"PYTHON": sys.executable},
     )
     assert done.returncode == status
     assert line in done.stderr

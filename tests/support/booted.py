@@ -40,7 +40,8 @@ done
 ip link set lo up
 pivot_root . run/booted
 umount -l run/booted
-exec env -i container=test PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin /lib/systemd/systemd --unit=basic.target --show-status=0
+exec env -i container=test PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
+    /lib/systemd/systemd --unit=basic.target --show-status=0
 """
 
 

@@ -56,7 +56,14 @@ def equipped(folder: Path, wheel: Path) -> Iterator[Booted]:
 
 def install(machine: Booted, wheel: Path, *arguments: str) -> str:
     """deploy/install.sh with this wheel; what it said."""
-    words = ["env", *OFFLINE, f"PYTHON={PYTHON}", f"{PLACE}/install.sh", *arguments, f"/srv/wheels/{wheel.name}"]
+    words = [
+        "env",
+        *OFFLINE,
+        f"PYTHON={PYTHON}",
+        f"{PLACE}/install.sh",
+        *arguments,
+        f"/srv/wheels/{wheel.name}",
+    ]
     said = machine.run(*words).stdout
     if "--dry-run" not in arguments:
         put_beside(machine)
