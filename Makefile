@@ -19,7 +19,7 @@ elif [ -n "$$missing" ]; then \
 fi
 endef
 
-.PHONY: proto run test check chaos bench bench-dns bench-http bench-cluster fuzz format clean
+.PHONY: proto run test check chaos bench bench-dns bench-sizing bench-http bench-cluster fuzz format clean
 
 run: $(VENV)/.installed          ## start a node with the embedded store, and say what to try next
 	@$(BIN)/discovery serve
@@ -40,8 +40,12 @@ bench-dns: $(VENV)/.installed-dev    ## queries per CPU second beside NSD's and 
 	@$(call install,$(BENCH_PACKAGES))
 	$(BIN)/python -m tests.bench.bench_dns $(SCENARIOS)
 
-bench: bench-dns                 ## that, and durable writes per second beside etcd's
+bench: bench-dns bench-sizing    ## these, and durable writes per second beside etcd's
 	$(BIN)/python -m tests.bench.bench_store
+
+bench-sizing: $(VENV)/.installed-dev ## memory, CPU and disk for 1,000, 10,000 and 100,000 instances
+	@$(call install,gcc:cc libc6-dev:cc)
+	$(BIN)/python -m tests.bench.bench_sizing
 
 bench-http: $(VENV)/.installed-dev   ## the HTTP API, beside etcd's own v2 PUT (ROWS="register keep" for some of it)
 	@$(call install,$(BENCH_PACKAGES))

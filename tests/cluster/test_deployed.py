@@ -49,6 +49,8 @@ def deployed(
             yield made, names
         finally:
             for node in made:
+                node.leave()
+            for node in made:
                 node.stop()
             for node in made:
                 assert "Traceback" not in node.log.read_text(), node.log.read_text()

@@ -16,7 +16,7 @@ MODULES = re.findall(r"/python -m (tests\.\S+)", (ROOT / "Makefile").read_text()
 
 
 def test_the_fuzzer_the_chaos_run_and_the_benchmarks_are_named() -> None:
-    benches = [f"tests.bench.bench_{each}" for each in ("dns", "store", "http", "cluster")]
+    benches = [f"tests.bench.bench_{each}" for each in ("dns", "store", "sizing", "http", "cluster")]
     assert MODULES == [*benches, "tests.cluster.chaos", "tests.fuzz.fuzz_dns"]  # noqa: SIM300
     assert not re.search(r"/python tests/", (ROOT / "Makefile").read_text())
 

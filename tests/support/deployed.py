@@ -136,6 +136,11 @@ class Deployed:
     def runs(self) -> bool:
         return self._process is not None and self._process.poll() is None
 
+    def leave(self) -> None:
+        """Tells it to end; `stop` waits for that."""
+        if self._process is not None:
+            self._process.terminate()
+
     def stop(self) -> None:
         process, self._process = self._process, None
         if process is not None:
