@@ -258,7 +258,7 @@ def figures(rows: Sequence[Row]) -> list[str]:
     lines = [
         "One node with the embedded store; every instance has a lease of 30 s of its own and beats every 10 s; CPU in",
         f"percent of one core, the node's alone. {cpu}, {os.cpu_count()} cores; Linux {platform.release()}; load",
-        f"at the end {os.getloadavg()[0]:.1f}; Python {platform.python_version()}, discovery {version('discovery-dns')}.",
+        f"at end {os.getloadavg()[0]:.1f}; Python {platform.python_version()}, discovery {version('discovery-dns')}.",
         "",
         "| | " + " | ".join(f"{row.instances:,} instances" for row in rows) + " |",
         "| --- |" + " ---: |" * len(rows),
