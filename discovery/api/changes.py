@@ -1,15 +1,11 @@
 """The hub of changes: what the feed told the view, passed on to all who watch it over HTTP.
 
-Owns what can be watched (a scope), the topics (a scope in one format), and their bounded rings of lines.
-It never writes to a connection and never waits for a reader: one that fell out of the ring is told so. How: an event
-is encoded once; a topic joins what came together into one piece, which all its streams share. With many streams the
-pieces are made more seldom, since each costs a write for every stream.
+Owns what can be watched (a scope), which topics there are (a scope in one format), and what each is told. It never
+writes to a connection. How: an event is encoded once, for all topics that are told of it.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections import deque
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
@@ -18,14 +14,11 @@ from aiohttp import web
 
 from discovery import names
 from discovery.api import fields
-from discovery.api.events import Format, Gone, Told, keep_alive
+from discovery.api.events import Format, Gone, Told
 from discovery.api.parts import ApiParts
+from discovery.api.topics import Topic
 from discovery.kv.contract import Event
 from discovery.names import Path
-
-RING_BYTES = 4 << 20  # that a reader may be behind
-KEEP_ALIVE = 10.0  # seconds; the promise is 15
-SECONDS_PER_STREAM = 50e-6  # what a piece costs for each stream that is told: so long the next one waits
 
 
 class Scope(NamedTuple):
@@ -36,91 +29,6 @@ class Scope(NamedTuple):
 
 
 EVERYTHING = Scope(None)
-
-
-class Topic:
-    """What the streams of one scope and one format are told. `position`s count the pieces from the first ever."""
-
-    def __init__(self, form: Format) -> None:
-        self.form = form
-        self.streams = 0
-        self.closed = False  # nothing more comes, and what came is not whole
-        self._ring: deque[bytes] = deque()
-        self._first = 0
-        self._bytes = 0
-        self._pending: list[bytes] = []
-        self._flush_after = 0.0  # by the loop's clock
-        self._timer: asyncio.TimerHandle | None = None
-        self._wake: asyncio.Future[None] | None = None
-        self._beat()
-
-    def add(self, line: bytes) -> None:
-        self._pending.append(line)
-
-    def plan(self) -> None:
-        """What was added goes out: now, or when the last piece has been written to all."""
-        if self._timer is None:
-            loop = asyncio.get_running_loop()
-            self._timer = loop.call_at(max(loop.time(), self._flush_after), self._flush)
-
-    def join(self) -> int:
-        """The position after all that was told so far."""
-        self._flush()
-        return self._first + len(self._ring)
-
-    async def read(self, position: int) -> tuple[bytes, int] | None:
-        """What came from `position` on, and the next position; None: the reader was too slow, or the topic is
-        closed."""
-        while not self.closed:
-            behind = position - self._first
-            if behind < 0:
-                return None
-            if behind < len(self._ring):
-                pieces = [self._ring[index] for index in range(behind, len(self._ring))]
-                piece = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-                return piece, position + len(pieces)
-            if self._wake is None:
-                self._wake = asyncio.get_running_loop().create_future()
-            await asyncio.shield(self._wake)
-        return None
-
-    def close(self) -> None:
-        self.closed = True
-        self._beats.cancel()
-        if self._timer is not None:
-            self._timer.cancel()
-        self._rouse()
-
-    def _beat(self) -> None:
-        """Renewed by every piece, so that a line goes out in time whatever happens."""
-        self._beats = asyncio.get_running_loop().call_later(KEEP_ALIVE, self._keep_alive)
-
-    def _keep_alive(self) -> None:
-        self._pending.append(keep_alive(self.form))
-        self._flush()
-
-    def _flush(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        if not self._pending:
-            return
-        piece = b"".join(self._pending)
-        self._pending.clear()
-        self._ring.append(piece)
-        self._bytes += len(piece)
-        while self._bytes > RING_BYTES and len(self._ring) > 1:
-            self._bytes -= len(self._ring.popleft())
-            self._first += 1
-        self._flush_after = asyncio.get_running_loop().time() + self.streams * SECONDS_PER_STREAM
-        self._beats.cancel()
-        self._beat()
-        self._rouse()
-
-    def _rouse(self) -> None:
-        if self._wake is not None and not self._wake.done():
-            self._wake.set_result(None)
-        self._wake = None
 
 
 class Changes:

@@ -12,7 +12,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from discovery.api import changes as changes_module
+from discovery.api import topics as topics_module
 from discovery.api import watch as watch_module
 from discovery.api.changes import CHANGES
 from discovery.kv.contract import Compacted, Unavailable, WatchBatch
@@ -248,7 +248,7 @@ async def test_an_unreadable_record_is_gone(tmp_path: Path) -> None:
 
 
 async def test_a_line_now_and_then(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(changes_module, "KEEP_ALIVE", 0.01)
+    monkeypatch.setattr(topics_module, "KEEP_ALIVE", 0.01)
     async with running_api(tmp_path) as api:
         async with watching(api) as reader:
             await reader.until_synced()
@@ -260,7 +260,7 @@ async def test_a_line_now_and_then(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.slow  # fills what the system holds for a socket
 async def test_a_reader_that_is_too_slow_is_cut_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(changes_module, "RING_BYTES", 1000)
+    monkeypatch.setattr(topics_module, "RING_BYTES", 1000)
     async with running_api(tmp_path) as api:
         streams = api.app[CHANGES]
         async with watching(api, "?service=web.prod") as reader:
