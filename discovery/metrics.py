@@ -17,6 +17,10 @@ from discovery.histogram import Histogram
 HTTP_BOUNDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 
 
+# Seconds. A timer of an idle loop is a fraction of a millisecond late.
+LAG_BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+
+
 class Tally(msgspec.Struct, frozen=True):
     """The DNS workers: how many are wanted and how many answer, how many were replaced since the start; memory, and
     seconds of the CPU, by number."""
@@ -38,6 +42,7 @@ class Metrics:
         self.dns = DnsCounters()
         self.http_requests: dict[tuple[str, int], int] = {}
         self.http_durations: dict[str, Histogram] = {}
+        self.loop_lag = Histogram(LAG_BOUNDS)
         self.http_rate_limited = 0
         self.http_connections_refused = 0
         self.registrations = 0

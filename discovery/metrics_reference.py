@@ -60,10 +60,14 @@ _SECTIONS = (
     ("Other nodes", "Where there are any; each is asked every 5 s.", ("discovery_node_",)),
     (
         "Certificates",
-        "Of the etcd member that the node runs.",
+        "Of HTTPS, of DNS over TLS, and of the etcd member that the node runs, where there are any.",
         ("discovery_certificate_",),
     ),
-    ("The process", "What runs, and the main process's own figures.", ("discovery_build", "process_")),
+    (
+        "The process",
+        "What runs, and the main process's own figures.",
+        ("discovery_build", "discovery_loop_", "process_"),
+    ),
 )
 
 # prometheus_client's own, of which no metric is there before the process is looked at.

@@ -52,6 +52,7 @@ class Surroundings(msgspec.Struct, frozen=True):
     workers: Tally | None = None
     durations: Mapping[str, Histogram] = MappingProxyType({})
     disk: Disk | None = None
+    http_connections: int = 0
     links: Sequence[tuple[str, Link]] = ()
     certificates: Mapping[str, float] = MappingProxyType({})
 
@@ -86,7 +87,13 @@ def families(metrics: Metrics, view: View, around: Surroundings) -> Iterator[Met
     yield from _feed(metrics)
     yield from _registry(metrics)
     yield from _store(around)
-    yield from _http(metrics)
+    yield from _http(metrics, around.http_connections)
+    yield histograms(
+        "discovery_loop_lag_seconds",
+        "How late the main process is for what is due: HTTP waits for so long, and DNS without workers.",
+        (),
+        {(): metrics.loop_lag},
+    )
     if around.links:
         yield from _nodes(dict(around.links))
     if around.certificates:
@@ -187,7 +194,8 @@ def _store(around: Surroundings) -> Iterator[Metric]:
         yield gauge("discovery_store_has_leader", "1 while the cluster has a leader.", bool(status.leader))
 
 
-def _http(metrics: Metrics) -> Iterator[Metric]:
+def _http(metrics: Metrics, connections: int) -> Iterator[Metric]:
+    yield gauge("discovery_http_connections", "HTTP connections open.", connections)
     yield counters(
         "discovery_http_requests_total",
         "HTTP requests answered.",

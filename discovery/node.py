@@ -27,6 +27,7 @@ import msgspec
 from aiohttp import web
 
 from discovery import __version__, activation, logs, names, sockets
+from discovery.announcement import address_text, lines
 from discovery.api.admission import Admission
 from discovery.api.app import make_app, make_runner
 from discovery.api.parts import ApiParts, rfc3339
@@ -45,6 +46,7 @@ from discovery.kv.embedded import EmbeddedStore
 from discovery.kv.guard import Guard
 from discovery.kv.moved import check_not_moved, until_moved
 from discovery.links import Links
+from discovery.loop_lag import LoopLag
 from discovery.metrics import Metrics
 from discovery.nodes import NodeRecord, Nodes
 from discovery.recorder import Recorder
@@ -190,6 +192,9 @@ class Node:
             self._https, self._client_tls = Renewable(context_of_http), _client_tls(self._config)
         self.audit.open(self._config.http.audit)
         self._stack.callback(self.audit.close)
+        loop_lag = LoopLag(self.metrics.loop_lag)
+        loop_lag.start()
+        self._stack.callback(loop_lag.close)
         await self.store.start()
         self._stack.push_async_callback(self.store.close)
         self.tokens.start()
@@ -309,7 +314,9 @@ class Node:
         urls = []
         for host, port in self.http:
             is_any = ipaddress.ip_address(host).is_unspecified
-            urls += [f"{self.scheme}://{_text((each, port))}" for each in (addresses if is_any else (host,))]
+            urls += [
+                f"{self.scheme}://{address_text((each, port))}" for each in (addresses if is_any else (host,))
+            ]
         return NodeRecord(
             name=node.label.decode(),
             addresses=addresses,
@@ -386,7 +393,16 @@ async def run(loaded: Loaded, *, load: Callable[[], Loaded], announce: Announce)
         log.info("stopped before it was ready")
         return
     try:
-        _announce(node, loaded, announce)
+        for line in lines(
+            loaded.config,
+            node.view,
+            lost=node.feed.lost,
+            dns=node.dns,
+            tls=node.tls,
+            http=node.http,
+            scheme=node.scheme,
+        ):
+            announce(line)
         await stopping.wait()
         log.info("stopping")
         await node.hand_over(hurrying)
@@ -459,41 +475,6 @@ def _allow_open_files() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-def _announce(node: Node, loaded: Loaded, announce: Announce) -> None:
-    zone = loaded.config.zones[0].name
-    host, port = node.dns[0]
-    http = _text(node.http[0])
-    for address in node.dns:
-        announce(f"DNS   {_text(address)} (UDP, TCP)")
-    for address in node.tls:
-        announce(f"TLS   {_text(address)} (DNS over TLS)")
-    for address in node.http:
-        announce(f"HTTP  {node.scheme}://{_text(address)}")
-    store = loaded.config.store
-    elsewhere = {"etcd": ", ".join(store.etcd.endpoints), "managed-etcd": store.member.client}
-    where = elsewhere.get(store.engine, store.path)
-    state = f"{node.view.root.count} records at revision {node.view.revision}"
-    if node.feed.lost:
-        state = f"out of reach; the last view answers: {state}" if node.view.ready else "out of reach"
-    announce(f"Store {where} ({state})")
-    announce("")
-    announce("Try, in another shell:")
-    announce(
-        f'  curl -X PUT {node.scheme}://{http}/v1/services/web.prod/i1 -d \'{{"host": "10.0.0.1", "port": 80}}\''
-    )
-    announce(f"  dig @{host} -p {port} web.prod.{zone} SRV")
-    announce("")
-    if node.view.ready:
-        announce("Ready; ^C stops.")
-    else:
-        announce("Started; DNS answers SERVFAIL (Not Ready) until the store can be read. ^C stops.")
-
-
 def _address(sock: socket.socket) -> tuple[str, int]:
     host, port = sock.getsockname()[:2]
     return str(host), int(port)
-
-
-def _text(address: tuple[str, int]) -> str:
-    host, port = address
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -102,6 +102,7 @@ class Changes:
         if not events:
             return
         self.last = revision
+        self._count_removals(events, revision)
         if not self._topics:
             return
         told: dict[Topic, list[Told]] = {}
@@ -109,8 +110,6 @@ class Changes:
             path = names.path_of(event.kv.key, self._parts.config.store.prefix)
             if not path:
                 continue
-            if event.deleted:
-                self._parts.metrics.count_removal(self._reason(event, revision, past=False))
             line: Told | None = None
             for scope in scopes_of(path):
                 for topic in self._scopes.get(scope, ()):
@@ -129,6 +128,12 @@ class Changes:
         self._close_topics()
 
     # ------------------------------------------------------------ inside
+
+    def _count_removals(self, events: Sequence[Event], revision: int) -> None:
+        """Whether anyone watches or not."""
+        for event in events:
+            if event.deleted and names.path_of(event.kv.key, self._parts.config.store.prefix):
+                self._parts.metrics.count_removal(self._reason(event, revision, past=False))
 
     def _close_topics(self) -> None:
         topics = list(self._topics.values())

@@ -111,6 +111,7 @@ async def prometheus(request: web.Request) -> web.Response:
         workers=workers,
         durations=parts.store.durations,
         disk=_disk(parts.config.store.path),
+        http_connections=len(parts.admission),
         links=[(node.name, parts.link(node)) for node in parts.others()],
         certificates={setting: end - parts.now() for setting, end in parts.certificates().items()},
     )

@@ -142,6 +142,7 @@ CASES: Mapping[str, tuple[Series, Series]] = {
         {metric("discovery_build_info", 'version="1"'): "1x3000"},
     ),
     "DiscoveryFileDescriptors": (files(81), files(79)),
+    "DiscoveryLoopLags": durations("discovery_loop_lag_seconds", ("0.25", "0.5")),
     "DiscoveryStoreDown": one("discovery_store_up", 0, 1),
     "DiscoveryStoreNoLeader": one("discovery_store_has_leader", 0, 1),
     "DiscoveryStoreErrors": one("discovery_store_errors", 1, 0),

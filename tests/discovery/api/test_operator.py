@@ -123,6 +123,7 @@ async def test_metrics_count_what_was_done(tmp_path: Path) -> None:
             ("discovery_instances_removed_total", "deregistered"): 1,
             ("discovery_instances_removed_total", "drained"): 1,
             ("discovery_instances_drained",): 1,
+            ("discovery_http_connections",): 1,
             ("discovery_services",): 2,
             ("discovery_store_leases_expired_total",): 1,
             ("discovery_view_age_seconds",): 0,
