@@ -39,6 +39,9 @@ def way_to(path: Path, qtype: int, source: Source, zones: Zones) -> tuple[Zone, 
     for label in path:
         below = branch.child(label)
         if below is None:
+            depth = len(zone.apex) + 1
+            if path[:depth] == zone.rname[:depth]:
+                return None  # its answer's SOA points into this name, so it is no other name's answer (`missing`)
             return zone, branch, False
         branch = below
     return zone, branch, True

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 
+import pytest
+
 from discovery import names
 from discovery.dns import plain, wire
 from discovery.dns.answer import Prepared
@@ -27,9 +29,11 @@ LABELS = (
     "apex",
     "local",
     "in",
+    "hostmaster",
+    "post",
 )
 ZONES = (
-    Zone(apex=APEX, local=names.from_text("web.d.test")),
+    Zone(apex=APEX, local=names.from_text("web.d.test"), hostmaster=names.from_text("x.post.d.test")),
     Zone(apex=names.from_text("in.d.test"), ttl=60, hostmaster=names.from_text("root.example.com")),
     Zone(apex=names.from_text("0.10.in-addr.arpa"), reverse=True),
 )
@@ -84,6 +88,21 @@ def test_what_is_plainly_missing_is_answered_as_synthesis_answers(rng: random.Ra
         for field in ("flags", "rcode", "first", "rotating", "authority", "additional", "wanted"):
             assert getattr(shared, field) == getattr(prepared, field), (text, field)
     assert found > 300
+
+
+@pytest.mark.parametrize("hostmaster", ["hostmaster.d.test", "root.post.d.test", "root.example.com"])
+@pytest.mark.parametrize(
+    "first", ["abc.hostmaster", "hostmaster", "abc.root.post", "xroot.post", "abc.dns", "abc.ns.dns"]
+)
+def test_one_missing_name_says_nothing_that_points_into_another(first: str, hostmaster: str) -> None:
+    """The SOA's names may be those of the first question that is answered so, but not of those after it."""
+    world = World(
+        {"web": {"host": "10.0.0.1"}}, zones=[Zone(apex=APEX, hostmaster=names.from_text(hostmaster))]
+    )
+    for name in (first, "y" * len(first), "a." + "y" * (len(first) - 2)):
+        response = world.ask(name, "A")
+        assert response.rcode() == 3
+        assert response.authority[0][0].rname.to_text() == f"{hostmaster}."
 
 
 def test_a_serial_that_moves_is_told_and_few_answers_are_made() -> None:

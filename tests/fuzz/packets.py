@@ -38,6 +38,7 @@ NAMES = (
         ".",
         "test.",
     ),
+    *("hostmaster", "abc.hostmaster", "abcdefghijklmn"),
     *("1.0.0.10.in-addr.arpa.", f"{'a' * 63}.{'b' * 63}.{'c' * 63}.{'d' * 50}", "a\\000\\255\\.b.prod"),
 )
 TYPES = (
