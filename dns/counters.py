@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from discovery.dns.busiest import Busiest
 from discovery.histogram import Histogram
 
 RCODES = 24
@@ -69,6 +70,7 @@ class DnsCounters:
 
     __slots__ = (
         "answers",
+        "busiest",
         "connections_refused",
         "cut",
         "dropped",
@@ -117,6 +119,7 @@ class DnsCounters:
         self.latency_tcp = Latency()
         self.latency_tls = Latency()
         self.forward_latency = Histogram(FORWARD_BOUNDS)
+        self.busiest = Busiest()
 
     @property
     def rcodes(self) -> list[int]:
@@ -126,7 +129,7 @@ class DnsCounters:
     def values(self) -> list[int]:
         """All of them, in an order of its own, for `add`."""
         found: list[int] = []
-        for name in self.__slots__:
+        for name in _SUMMED:
             value: int | list[int] | Histogram = getattr(self, name)
             if isinstance(value, Histogram):
                 found += value.values()
@@ -137,7 +140,7 @@ class DnsCounters:
     def add(self, more: Sequence[int]) -> None:
         """Adds what another process has counted, in the order of `values`."""
         at = 0
-        for name in self.__slots__:
+        for name in _SUMMED:
             value: int | list[int] | Histogram = getattr(self, name)
             if isinstance(value, Histogram):
                 size = len(value.counts) + 1
@@ -150,3 +153,7 @@ class DnsCounters:
             else:
                 setattr(self, name, value + more[at])
                 at += 1
+
+
+_SUMMED = tuple(name for name in DnsCounters.__slots__ if name != "busiest")
+"""What `values` and `add` are about; samples of names go between processes by themselves."""

@@ -173,7 +173,7 @@ class Connection(asyncio.Protocol):
         logging = query_log.is_on()
         at = pending = count = 0
         closing = False
-        size = len(buffer)
+        size, packet = len(buffer), b""
         while not self._paused and at + 2 <= size:
             length = buffer[at] << 8 | buffer[at + 1]
             if not length:
@@ -211,6 +211,7 @@ class Connection(asyncio.Protocol):
             self._write(answers)
             if begun:
                 latency.take(perf_counter() - begun, asked + count)
+                counters.busiest.note(packet, begun)
         if closing:
             self.close()
 

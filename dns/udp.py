@@ -74,6 +74,7 @@ class UdpListener:
         counters.dropped += self._batch.send(self._ready(packets, answers))
         if begun:
             self._latency.take(perf_counter() - begun, counters.queries_udp)
+            counters.busiest.note(packets[0], begun)
         return len(packets) == SLOTS
 
     def _answer_one(self) -> bool:
@@ -101,6 +102,7 @@ class UdpListener:
             self._send(answer, name)
         if begun:
             self._latency.take(perf_counter() - begun, counters.queries_udp)
+            counters.busiest.note(packet, begun)
         return True
 
     def _send(self, answer: bytes, client: Client) -> None:

@@ -75,6 +75,7 @@ class WildcardListener:
                     self._send(answer, told, client)
                 if begun:
                     latency.take(perf_counter() - begun, counters.queries_udp + count)
+                    counters.busiest.note(packet, begun)
         except OSError:  # nothing more, or an ICMP error left on the socket by an earlier answer
             pass
         counters.queries_udp += count

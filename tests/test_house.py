@@ -105,6 +105,7 @@ PURE = {
     "dns/admission.py",
     "dns/rrl.py",
     "dns/buckets.py",
+    "dns/busiest.py",
     "dns/cache.py",
     "dns/kept.py",
     "dns/connections.py",

@@ -14,6 +14,7 @@ from aiohttp import web
 from discovery.api import (
     batch,
     bodies,
+    busiest,
     cluster,
     draining,
     history,
@@ -71,6 +72,7 @@ def make_app(parts: ApiParts) -> web.Application:
             *draining.routes(),
             *v2keys.routes(),
             *lookup.routes(),
+            *busiest.routes(),
             *operator.routes(),
             *store.routes(),
             *cluster.routes(),

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from discovery.api import (
     batch,
     bodies,
+    busiest,
     cluster,
     draining,
     history,
@@ -291,6 +292,13 @@ CALLS: Mapping[tuple[str, str], Call] = {
         {200: Stream(("text/dns",), "RFC 1035 section 5")},
         query=(Parameter("zone", "without it, the first", TEXT),),
         errors=(404,),
+    ),
+    ("GET", "/v1/busiest"): Call(
+        "list_busiest",
+        DNS,
+        "The questions that DNS is asked most, from samples of this node",
+        {200: busiest.Busiest},
+        query=(Parameter("limit", "names in the answer", _whole(1, busiest.MAX_NAMES, busiest.NAMES)),),
     ),
     ("GET", "/healthz"): Call(
         "healthz", NODE, "Whether the process is alive", {200: operator.Health}, revision=False

@@ -46,6 +46,7 @@ ROLES: Mapping[tuple[str, str], Role] = {
     ("GET", "/v1/lookup"): READ,
     ("GET", "/v1/zone"): READ,
     ("GET", "/v1/history"): READ,
+    ("GET", "/v1/busiest"): READ,
     ("GET", "/v1/cluster"): READ,
     ("POST", "/v1/cluster/members"): OPERATE,
     ("DELETE", "/v1/cluster/members/{member}"): OPERATE,

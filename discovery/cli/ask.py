@@ -110,6 +110,8 @@ def api(
             content_type="application/x-www-form-urlencoded" if fields else "application/json",
         ),
     )
+    if sys.stdout.isatty():
+        click.echo()
 
 
 def _content(body: str) -> bytes:

@@ -34,6 +34,7 @@ from discovery.cli.serve import serve
 from discovery.cli.services import deregister, heartbeat, register
 from discovery.cli.store import store
 from discovery.cli.token import token
+from discovery.cli.top import top
 from discovery.cli.watch import watch
 from discovery.errors import DiscoveryError
 
@@ -66,6 +67,7 @@ for _command in (
     list_,
     show,
     watch,
+    top,
     batch,
     lease,
     lookup,

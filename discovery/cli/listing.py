@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from discovery.client import Event
 
 PAGE = 1000  # services asked for at once
+REDRAW = 0.5  # seconds between two pictures of a live table
+SHOWN = 200  # rows of it at most, whatever the height of the terminal
 Table = tuple[Sequence[str], list[Sequence[object]]]
 
 
@@ -160,12 +162,14 @@ class Followed:
 
     def __init__(self, service: str | None, subtree: bool, prefix: str) -> None:
         self.synced = False
+        self.revision = 0
         self._service, self._subtree, self._prefix = service, subtree, prefix
         self._instances: dict[str, Answer] = {}
 
     def take(self, event: Event) -> None:
         import msgspec
 
+        self.revision = event.revision
         if event.type == "synced":
             self.synced = True
         elif event.instance is not None and event.type == "put":
@@ -173,14 +177,14 @@ class Followed:
         elif event.instance is not None:
             self._instances.pop(event.instance.name, None)
 
-    def table(self, *, wide: bool) -> Table:
+    def table(self, *, wide: bool, limit: int) -> tuple[int, Table]:
+        """How many rows there are, and the first `limit` of them."""
         if self._service is not None:
-            found = [self._instances[name] for name in sorted(self._instances)]
-            return instance_table(found, wide=wide, subtree=self._subtree)
+            found = [self._instances[name] for name in sorted(self._instances)[:limit]]
+            return len(self._instances), instance_table(found, wide=wide, subtree=self._subtree)
         counts = Counter(one["service"] for one in self._instances.values())
-        return ("service", "instances"), [
-            (name, counts[name]) for name in sorted(counts) if name.startswith(self._prefix)
-        ]
+        names = sorted(name for name in counts if name.startswith(self._prefix))
+        return len(names), (("service", "instances"), [(name, counts[name]) for name in names[:limit]])
 
 
 def _follow(
@@ -200,16 +204,26 @@ def _follow(
     ca, cert, key = tls_files()
     followed = Followed(service, subtree, prefix)
 
+    async def draw(screen: Screen) -> None:
+        """Now and then, however fast the events come, and without any: times are as seen now."""
+        while True:
+            if followed.synced:
+                number, table = followed.table(wide=output == "wide", limit=SHOWN)
+                title = f"{service or 'services'}: {number:,} at revision {followed.revision}"
+                screen.show([(title, *table)])
+            await asyncio.sleep(REDRAW)
+
     async def run() -> None:
         async with (
             Client(node_url, token=token, ca=ca, cert=cert, key=key) as client,
             aclosing(client.watch(service, subtree=subtree)) as events,
         ):
             with Screen() as screen:
-                async for event in events:
-                    followed.take(event)
-                    if followed.synced:
-                        title = f"{service or 'all services'} at revision {event.revision}"
-                        screen.show([(title, *followed.table(wide=output == "wide"))])
+                drawing = asyncio.create_task(draw(screen))
+                try:
+                    async for event in events:
+                        followed.take(event)
+                finally:
+                    drawing.cancel()
 
     asyncio.run(run())

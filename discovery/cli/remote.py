@@ -30,7 +30,7 @@ class Node:
     that is no http(s) URL, and for certificates that can't be used."""
 
     def __init__(self, url: str, token: str | None) -> None:
-        self._url = url
+        self.url = url
         self._nodes = node_urls(url)
         self._token = token
         self._tls = tls_context(*tls_files())
@@ -98,7 +98,7 @@ class Node:
             raise _at_a_terminal(error) from None
         except (TimeoutError, aiohttp.ClientError) as error:
             raise NodeUnreachable(
-                f"no whole answer came from {self._url} ({str(error) or 'nothing came in time'}); "
+                f"no whole answer came from {self.url} ({str(error) or 'nothing came in time'}); "
                 "try again, or name another with --node"
             ) from None
 

@@ -18,7 +18,7 @@ from typing import cast
 import msgspec
 
 from discovery.workers import messages
-from discovery.workers.messages import Ack, Kept
+from discovery.workers.messages import Ack, Kept, Sampled
 
 ROOM = (
     1 << 20
@@ -49,11 +49,13 @@ class Link(asyncio.Protocol):
         on_counters: Callable[[Sequence[int]], None],
         on_kept: Callable[[int], None],
         on_lost: Callable[[Link], None],
+        on_sampled: Callable[[Sequence[tuple[bytes, int]]], None],
     ) -> None:
         self.process = process
         self._on_counters = on_counters
         self._on_kept = on_kept
         self._on_lost = on_lost
+        self._on_sampled = on_sampled
         self._transport: asyncio.Transport | None = None
         self._frames = messages.Frames()
         self._counted: Sequence[int] | None = None
@@ -111,6 +113,8 @@ class Link(asyncio.Protocol):
                     self._waiting.popleft()[1].pass_one()
             case Kept(number):
                 self._on_kept(number)
+            case Sampled(counts):
+                self._on_sampled(counts)
 
     # ------------------------------------------------------------ sending
 

@@ -152,7 +152,13 @@ class Kept(msgspec.Struct, tag=True, array_like=True, frozen=True):
     number: int
 
 
-Said = Ack | Kept
+class Sampled(msgspec.Struct, tag=True, array_like=True, frozen=True):
+    """Questions that were sampled since the last Tick, as Busiest.take; it comes before the acknowledgement."""
+
+    counts: Sequence[tuple[bytes, int]]
+
+
+Said = Ack | Kept | Sampled
 
 _ENCODER = msgspec.msgpack.Encoder(enc_hook=dict)  # what msgspec does not know here are read-only mappings
 _TOLD: msgspec.msgpack.Decoder[Told] = msgspec.msgpack.Decoder(Told)

@@ -17,6 +17,7 @@ import resource
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path as FilePath
@@ -223,7 +224,13 @@ class Workers:
                 place.failures += 1
                 self._run(self._spawn(place))
                 return
-        link = Link(process, self._counters.add, self._on_kept, lambda gone: self._lost(place, gone))
+        link = Link(
+            process,
+            self._counters.add,
+            self._on_kept,
+            lambda gone: self._lost(place, gone),
+            lambda counts: self._counters.busiest.add(counts, time.perf_counter()),
+        )
         try:
             await link.connect(ours)
             if link.lost:

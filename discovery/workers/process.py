@@ -17,6 +17,7 @@ import signal
 import socket
 import ssl
 import sys
+from time import perf_counter
 from typing import cast
 
 from discovery import logs
@@ -36,6 +37,7 @@ from discovery.workers.messages import (
     Loaded,
     Records,
     Reloaded,
+    Sampled,
     SetUp,
     Tick,
     Told,
@@ -147,6 +149,8 @@ class Worker(asyncio.Protocol):
     def _acknowledge(self, *, counted: bool) -> None:
         answering = self.answering
         ready = answering is not None and answering.view.ready
+        if counted and answering is not None and (sampled := answering.counters.busiest.take(perf_counter())):
+            self._say(Sampled(sampled))
         counters = answering.counters.values() if counted and answering is not None else None
         self._say(Ack(self._count, self._serving, ready, counters))
 

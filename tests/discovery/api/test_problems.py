@@ -19,9 +19,9 @@ async def test_unknown_paths_and_wrong_methods(tmp_path: Path) -> None:
         for path in ("/v1/nothing", "/nothing", "/v1/services/", "/v1/services/a/b/c", "/v2/other"):
             detail = problem(await api.call("GET", path), 404, "not-found")
             assert detail == (
-                f"nothing is served at {path}: there are /docs, /healthz, /metrics, /openapi.json, /readyz, "
-                "/v1/batch, /v1/cluster, /v1/config, /v1/heartbeats, /v1/leases, /v1/lookup, /v1/sd, /v1/services, "
-                "/v1/store, /v1/tokens, /v1/watch, /v1/zone, /v2/keys"
+                f"nothing is served at {path}: there are /, /docs, /healthz, /metrics, /openapi.json, /page, /readyz, "
+                "/v1/batch, /v1/busiest, /v1/cluster, /v1/config, /v1/heartbeats, /v1/history, /v1/leases, /v1/lookup, "
+                "/v1/sd, /v1/search, /v1/services, /v1/store, /v1/tokens, /v1/watch, /v1/zone, /v2/keys"
             )
         answer = await api.call("POST", "/v1/services/web.prod/i1")
         assert "DELETE,GET,HEAD,PUT" in problem(answer, 405, "method-not-allowed")

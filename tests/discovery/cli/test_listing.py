@@ -36,19 +36,21 @@ class TestFollowed:
         before = followed.synced
         followed.take(Event(type="synced", revision=3))
         assert (before, followed.synced) == (False, True)
-        assert followed.table(wide=False) == (("service", "instances"), [("a", 2)])
+        assert followed.table(wide=False, limit=9) == (1, (("service", "instances"), [("a", 2)]))
 
     def test_only_those_that_begin_so(self) -> None:
         followed = Followed(None, False, "we")
         for event in (put("web", "1"), put("db", "1")):
             followed.take(event)
-        assert followed.table(wide=False)[1] == [("web", 1)]
+        assert followed.table(wide=False, limit=9) == (1, (("service", "instances"), [("web", 1)]))
 
     def test_instances_of_one_service(self) -> None:
         followed = Followed("web", False, "")
         for event in (put("web", "2"), put("web", "1")):
             followed.take(event)
-        columns, rows = followed.table(wide=False)
+        number, (columns, rows) = followed.table(wide=False, limit=9)
+        assert number == 2
+        assert followed.table(wide=False, limit=1)[1][1] == rows[:1]
         assert columns[:2] == ("instance", "host")
         assert [row[:2] for row in rows] == [["1", "10.0.0.1"], ["2", "10.0.0.1"]]
 

@@ -34,7 +34,7 @@ async def worker() -> AsyncIterator[Worker]:
     def count(more: Sequence[int]) -> None:
         said.append(list(more))
 
-    link = Link(process, count, said.append, said.append)
+    link = Link(process, count, said.append, said.append, said.append)
     theirs.setblocking(False)
     await link.connect(ours)
     try:

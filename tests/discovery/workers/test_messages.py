@@ -34,6 +34,7 @@ from discovery.workers.messages import (
     Records,
     Reloaded,
     Said,
+    Sampled,
     Settled,
     SetUp,
     Sweep,
@@ -67,7 +68,12 @@ TOLD: list[Told] = [
     Tick(),
     Ask(1, PATH, 33),
 ]
-SAID: list[Said] = [Ack(1, True, True), Ack(1 << 40, False, True, [0, 1 << 50]), Kept(5)]
+SAID: list[Said] = [
+    Ack(1, True, True),
+    Ack(1 << 40, False, True, [0, 1 << 50]),
+    Kept(5),
+    Sampled([(b"\3web\0\0\1", 7)]),
+]
 
 
 @pytest.mark.parametrize("message", TOLD, ids=lambda message: type(message).__name__)
