@@ -17,6 +17,22 @@ if os.environ.get("TEST_PYTHON"):
 # Whoever runs the tests in the background of a script has SIGINT ignored, and so would every program that they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+MEMORY, ROOM = "/dev/shm", 2 << 30  # the second in bytes  # the tests' files, each run in a folder of its own
+
+
+def _is_roomy(folder: str) -> bool:
+    """In containers it may be small, and nothing in it may be run."""
+    try:
+        found = os.statvfs(folder)
+    except OSError:
+        return False
+    return found.f_bavail * found.f_frsize > ROOM and not found.f_flag & os.ST_NOEXEC
+
+
+# What the store makes durable costs milliseconds a write on a disk: more than most tests take.
+if _is_roomy(MEMORY):
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", MEMORY)
+
 SEED = int(os.environ.get("TEST_SEED", "20260101"))
 
 

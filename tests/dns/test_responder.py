@@ -334,7 +334,7 @@ def reading(answer: bytes) -> tuple[object, ...]:
 def test_a_cached_answer_is_what_a_fresh_responder_says(rng: random.Random) -> None:
     """The property that the caches rest on: whatever happens to the view, they never tell something else."""
     raw = prepared = 0
-    for _ in range(8):
+    for _ in range(3):
         twin = Twin(rng)
         for _ in range(60):
             twin.change()
@@ -342,7 +342,7 @@ def test_a_cached_answer_is_what_a_fresh_responder_says(rng: random.Random) -> N
                 twin.compare()
         raw += twin.world.counters.hits_raw
         prepared += twin.world.counters.hits_prepared
-    assert min(raw, prepared) > 300  # else it compared fresh with fresh
+    assert min(raw, prepared) > 100  # else it compared fresh with fresh
 
 
 @pytest.mark.slow

@@ -90,8 +90,16 @@ async def test_what_is_asked_of_others_has_no_answer_here(tmp_path: Path) -> Non
 
 async def test_a_zone_is_a_master_file(tmp_path: Path) -> None:
     async with running_api(tmp_path) as api:
-        for number in range(300):
-            await api.call("PUT", f"/v1/services/web.prod/i{number}", {"host": f"10.0.1.{number % 250}"})
+        puts = [
+            {
+                "service": "web.prod",
+                "instance": f"i{number}",
+                "host": f"10.0.1.{number % 250}",
+                "lease_ttl": 0,
+            }
+            for number in range(300)
+        ]
+        await api.call("POST", "/v1/batch", {"operations": [{"put": put} for put in puts]})
         await api.call("PUT", "/v1/services/db.other.test./i1", {"host": "10.0.0.9"})
         answer = await api.call("GET", "/v1/zone")
         assert answer.status == 200

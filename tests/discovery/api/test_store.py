@@ -63,6 +63,7 @@ async def test_a_snapshot_is_sent_whole_and_leaves_nothing_behind(tmp_path: Path
         assert not [path for path in (tmp_path / "store").iterdir() if path.name.startswith("snapshot")]
 
 
+@pytest.mark.slow  # a snapshot has to be large to be under way
 async def test_one_snapshot_at_a_time_and_a_caller_that_leaves_does_not_block_the_next(
     tmp_path: Path,
 ) -> None:
