@@ -136,7 +136,14 @@ async def test_every_route_refuses_nonsense_as_a_problem(tmp_path: Path) -> None
     """A parameter that no route knows, on every route."""
     async with running_api(tmp_path) as api:
         for method, template in ROLES:
-            names = {"service": "web", "instance": "i1", "lease": "1", "member": "1", "token": "x"}
+            names = {
+                "service": "web",
+                "instance": "i1",
+                "lease": "1",
+                "member": "1",
+                "token": "x",
+                "file": "x",
+            }
             path = template.format(**names, key="/skydns/a") + "?nonsense=1"
             answer = await api.call(method, path)
             if template.startswith("/v2/"):
