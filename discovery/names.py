@@ -147,7 +147,11 @@ def service_path(text: str, zones: Iterable[Path]) -> Path:
 
 def service_text(path: Path, zones: Iterable[Path]) -> str:
     """The shortest text that `service_path` reads back: relative in the first zone, else the whole name."""
-    first = next(iter(zones))
+    return _service_text(path, next(iter(zones)))
+
+
+@lru_cache(maxsize=1024)
+def _service_text(path: Path, first: Path) -> str:
     if path == first:
         return "@"
     if path[: len(first)] == first:

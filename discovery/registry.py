@@ -28,7 +28,6 @@ from discovery.names import Path
 from discovery.raw_keys import ATTEMPTS, WAIT_FOR_VIEW, RawKeys, contended, stored_service, unchanged
 from discovery.service import Service
 from discovery.settings import LeasesConfig
-from discovery.tree import Record
 from discovery.view import View
 
 MAX_REVISION = (1 << 63) - 1
@@ -87,13 +86,6 @@ def lease_text(lease_id: int) -> str:
     return f"{lease_id:016x}"
 
 
-def _as_viewed(record: Record | None) -> tuple[KV | None, Service | None]:
-    """What is there, but for its value, and what that says."""
-    if record is None:
-        return None, None
-    return KV(record.key, b"", record.create_revision, record.revision, 0, record.lease), record.fields
-
-
 class Registry:
     """`prefix` without a final slash; `limits` are the TTLs a lease may be asked for; `wall` gives seconds since the
     epoch. `instances` are those that were taken out of DNS."""
@@ -147,8 +139,9 @@ class Registry:
         key = names.key_of(path, self._prefix)
         away = self.draining.instances.find(path)  # first as known here: the transaction compares it
         for attempt in range(ATTEMPTS):
-            if not attempt and away is None and self._will_change(path, key, fields, when):
-                present, stored = _as_viewed(self._view.record(path))
+            seen = self._viewed(path, key, fields, when) if not attempt and away is None else None
+            if seen is not None:
+                present, stored = seen
                 held = present
             else:
                 present = await self.raw.read(key)
@@ -210,14 +203,23 @@ class Registry:
             return Registered(held is None, new, done.revision, done.revision, use, granted)
         raise contended(key)
 
-    def _will_change(self, path: Path, key: bytes, fields: Service, when: Precondition) -> bool:
-        """Whether something is written whatever the store has there: then its transaction tells if the view is late."""
+    def _viewed(
+        self, path: Path, key: bytes, fields: Service, when: Precondition
+    ) -> tuple[KV | None, Service | None] | None:
+        """What the view has there, but for its value, and what that says. None: the store must be asked.
+
+        It need not be where something is written whatever it has: then the transaction tells if the view is late.
+        """
+        if when != ALWAYS:
+            return None
         record = self._view.record(path)
-        if when != ALWAYS or (record is not None and (record.key != key or record.fields is None)):
-            return False
-        if record is None or record.fields is None:
-            return True
-        return msgspec.structs.replace(record.fields, lease_ttl=0, own_lease=False) != fields
+        if record is None:
+            return None, None
+        if record.key != key or record.fields is None:
+            return None
+        if msgspec.structs.replace(record.fields, lease_ttl=0, own_lease=False) == fields:
+            return None
+        return KV(key, b"", record.create_revision, record.revision, 0, record.lease), record.fields
 
     async def deregister(self, path: Path, when: Precondition = ALWAYS) -> int:
         """Removes the instance; the revision. Raises NotFound, PreconditionFailed, Conflict."""

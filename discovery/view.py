@@ -274,8 +274,9 @@ class View:
 
     def _put(self, record: Record, revision: int, now: float) -> None:
         branch = self.root.grow(record.path)
-        record.path = branch.path()  # equal, but its labels are the tree's: a third of a record's memory
         replaced = branch.enter(record)
+        # Equal, but its labels are the tree's: a third of a record's memory.
+        record.path = branch.path() if replaced is None else replaced.path
         self._hold(record, revision)
         if replaced is not None:
             self._forget(replaced, revision)
