@@ -20,6 +20,7 @@ from discovery.kv.member_plan import MemberSettings, check_settings
 from discovery.settings import Config
 from discovery.tokens import configured
 
+OWN = "discovery"  # the first part of what nodes keep for themselves: members, tokens, cookies' secrets
 DEFAULT = "default"  # the origin of a value that no source set
 
 
@@ -74,6 +75,9 @@ def check(config: Config, origins: Mapping[str, str]) -> Config:
     prefix = config.store.prefix
     if not re.fullmatch(r"(/[^/\s]+)+", prefix):
         complaint = f"expected parts that each follow a slash, such as /skydns; got {prefix!r}"
+        fail(origins["store.prefix"], "store.prefix", complaint)
+    if prefix.split("/")[1] == OWN:
+        complaint = f"expected another first part, for the node's own keys are below /{OWN}, secrets among them; got {prefix!r}"
         fail(origins["store.prefix"], "store.prefix", complaint)
     _store(config, origins)
     low, default, high = config.leases.min_ttl, config.leases.default_ttl, config.leases.max_ttl

@@ -237,15 +237,19 @@ class Responder:
     def pack(self, query: wire.Query, prepared: Prepared, extended_error: int | None) -> Body:
         opt = self.opt(query, prepared.rcode, extended_error)
         ending = [opt] if opt else []
+        flags, limit = self.flags(query), self.limit(query)
         if prepared.rcode == wire.NOTAUTH:
-            ending.append(query.tsig)
             query.option = b""  # it is not at the end
+            if wire.HEADER_SIZE + len(query.question) + len(opt) + len(query.tsig) <= limit:
+                ending.append(query.tsig)
+            else:
+                flags |= wire.TC  # names so long that only TCP has room for them
         return pack(
             prepared,
             query.question,
-            self.flags(query),
+            flags,
             ending,
-            self.limit(query),
+            limit,
             udp=self._udp,
             rotate=self._settings.round_robin,
             option=len(query.option),

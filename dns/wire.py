@@ -197,7 +197,9 @@ def skip_name(packet: bytes, at: int) -> int:
             if at + 2 > size or ((length & 0x3F) << 8 | packet[at + 1]) >= start:
                 raise FormatError("a pointer that does not point back")
             return at + 2
-        if length > 63 or at - start > 255:
+        if (
+            length > 63 or at + length - start > 254
+        ):  # with this label's own length: 255 (RFC 1035 section 3.1)
             raise FormatError("an unknown label type, or a name over 255 bytes")
         at += length + 1
         if not length:
@@ -241,10 +243,18 @@ def _bad_key(owner: bytes, rdata: bytes, ident: int) -> bytes:
     other = at + 10 + length + 4  # behind the MAC, the original id and the error
     if other + 2 > len(rdata) or other + 2 + int.from_bytes(rdata[other : other + 2], "big") != len(rdata):
         raise FormatError("a TSIG whose lengths lie")
-    if len(owner) < 2 or owner[-1] or algorithm[-1]:
+    if len(owner) < 2 or _is_compressed(owner):
         raise FormatError("a TSIG without a key's name, or with a compressed one")
     content = b"".join((algorithm, times, b"\0\0", _TWO.pack(ident, BADKEY), b"\0\0"))
     return owner + _FIXED.pack(TSIG, ANY, 0, len(content)) + content
+
+
+def _is_compressed(name: bytes) -> bool:
+    """Of a name that is known to be whole."""
+    at = 0
+    while 0 < name[at] < 0xC0:
+        at += name[at] + 1
+    return name[at] != 0
 
 
 def path_of(name: bytes) -> Path:

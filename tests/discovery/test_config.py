@@ -260,6 +260,8 @@ class TestNames:
             ("reverse_zones=[10.0.0.0/8, 10.0.0.0/8]", "10.0.0.0/8 is listed twice"),
             ("store.prefix=skydns", "--set store.prefix: expected parts that each follow a slash"),
             ("store.prefix=/skydns/", "--set store.prefix: expected parts"),
+            ("store.prefix=/discovery", "the node's own keys are below /discovery, secrets among them"),
+            ("store.prefix=/discovery/dns", "the node's own keys are below /discovery"),
             ("node.name=a.b", "--set node.name: 'a.b' is not a label"),
             ("node.address=here", "--set node.address: expected an IP address; got 'here'"),
         ],

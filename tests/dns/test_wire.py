@@ -224,6 +224,18 @@ def test_a_cookie_of_a_bad_length_is_a_format_error(length: int, good: bool) -> 
     assert (rcode(packet(records=opt(options), counts=(1, 0, 0, 1))) == wire.NOERROR) is good
 
 
+# ---------------------------------------------------------------- names of records
+
+
+@pytest.mark.parametrize(("last", "expected"), [(61, wire.NOERROR), (62, wire.FORMERR)])
+def test_a_record_s_owner_has_255_bytes_at_most(last: int, expected: int) -> None:
+    """RFC 1035 section 3.1, the lengths and the root counted."""
+    owner = b"".join(bytes((size,)) + b"a" * size for size in (63, 63, 63, last)) + b"\0"
+    assert len(owner) == 194 + last
+    record = owner + struct.pack("!HHIH", wire.A, 1, 0, 4) + bytes(4)
+    assert rcode(packet(records=record, counts=(1, 0, 0, 1))) == expected
+
+
 # ---------------------------------------------------------------- TSIG
 
 
@@ -240,6 +252,21 @@ def test_a_signed_query_is_told_that_its_key_is_unknown() -> None:
     assert response.tsig is not None
     assert response.tsig.name.to_text() == "key.example."
     assert (response.tsig[0].error, response.tsig[0].mac, response.tsig[0].original_id) == (17, b"", 4711)
+
+
+def test_a_tsig_that_has_no_room_is_left_to_tcp() -> None:
+    """512 bytes without EDNS, whatever the lengths of the names of the question, the key and the algorithm."""
+    long = ".".join(["a" * 60] * 4)
+    message = query(long, "A")
+    world = World({"1.web": {"host": "10.0.0.1"}})
+    key = b"".join(b"\x3c" + b"k" * 60 for _ in range(4)) + b"\0"
+    record = tsig(key + GOOD_TSIG.removeprefix(b"\x01a\x00"), owner=key)
+    asked = message.to_wire()[:10] + b"\0\1" + message.to_wire()[12:] + record
+    answer, over_tcp = world.udp.respond(asked), world.tcp.respond(asked)
+    assert isinstance(answer, bytes) and isinstance(over_tcp, bytes)
+    assert len(answer) <= 512
+    assert answer[2] & 2 and answer[3] & 15 == wire.NOTAUTH
+    assert over_tcp.endswith(b"\0\0") and key in over_tcp and not over_tcp[2] & 2
 
 
 def tsig(rdata: bytes, *, ttl: int = 0, rclass: int = 255, owner: bytes = b"\x01k\x00") -> bytes:
@@ -262,6 +289,8 @@ def test_a_tsig_in_form_is_read() -> None:
         (tsig(GOOD_TSIG) + OPT, (1, 0, 0, 2)),
         (tsig(GOOD_TSIG) * 2, (1, 0, 0, 2)),
         (tsig(GOOD_TSIG, owner=b"\xc0\x0c"), (1, 0, 0, 1)),
+        (tsig(GOOD_TSIG, owner=b"\xc0\x00"), (1, 0, 0, 1)),  # which ends in a zero, too
+        (tsig(GOOD_TSIG, owner=b"\x01k\xc0\x00"), (1, 0, 0, 1)),
         (tsig(b""), (1, 0, 0, 1)),
         *((tsig(GOOD_TSIG[:end]), (1, 0, 0, 1)) for end in range(len(GOOD_TSIG))),
         (tsig(GOOD_TSIG + b"x"), (1, 0, 0, 1)),
