@@ -263,10 +263,14 @@ def test_a_tsig_that_has_no_room_is_left_to_tcp() -> None:
     record = tsig(key + GOOD_TSIG.removeprefix(b"\x01a\x00"), owner=key)
     asked = message.to_wire()[:10] + b"\0\1" + message.to_wire()[12:] + record
     answer, over_tcp = world.udp.respond(asked), world.tcp.respond(asked)
-    assert isinstance(answer, bytes) and isinstance(over_tcp, bytes)
+    assert isinstance(answer, bytes)
+    assert isinstance(over_tcp, bytes)
     assert len(answer) <= 512
-    assert answer[2] & 2 and answer[3] & 15 == wire.NOTAUTH
-    assert over_tcp.endswith(b"\0\0") and key in over_tcp and not over_tcp[2] & 2
+    assert answer[2] & 2
+    assert answer[3] & 15 == wire.NOTAUTH
+    assert over_tcp.endswith(b"\0\0")
+    assert key in over_tcp
+    assert not over_tcp[2] & 2
 
 
 def tsig(rdata: bytes, *, ttl: int = 0, rclass: int = 255, owner: bytes = b"\x01k\x00") -> bytes:
