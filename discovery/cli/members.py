@@ -15,7 +15,7 @@ import click
 from discovery.cli.calls import call
 from discovery.cli.options import node_options
 from discovery.cli.output import Form, output_option, print_table, printed, relative, say
-from discovery.cli.snapshots import save_snapshot
+from discovery.cli.snapshots import save_snapshot, tell_snapshot
 
 DEFRAG_SECONDS = 3600.0  # for all members, one after the other
 
@@ -154,16 +154,16 @@ def defrag(node_url: str, token: str | None, output: Form) -> None:
 
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path))
+@output_option
 @node_options
-def snapshot(file: Path, node_url: str, token: str | None) -> None:
+def snapshot(file: Path, output: Form, node_url: str, token: str | None) -> None:
     """Write a snapshot of the cluster to FILE, which must not exist. Any node will do.
 
     \b
     Example:
       discovery cluster snapshot backup-$(date +%F).db
     """
-    revision = save_snapshot(file, node_url, token)
-    say(f"{file}: snapshot of revision {revision}, {file.stat().st_size} bytes")
+    tell_snapshot(file, save_snapshot(file, node_url, token), output)
 
 
 def _name(member: Answer) -> str:

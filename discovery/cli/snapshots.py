@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from discovery.cli.output import Form, printed, say
 from discovery.cli.progress import Show, progress
 from discovery.errors import Conflict, InvalidField
 
@@ -32,6 +33,12 @@ def save_snapshot(file: Path, node_url: str, token: str | None) -> int:
 
     with progress(size=True) as show:
         return asyncio.run(fetch(show))
+
+
+def tell_snapshot(file: Path, revision: int, output: Form) -> None:
+    size = file.stat().st_size
+    if not printed(output, {"file": str(file), "revision": revision, "size": size}):
+        say(f"{file}: snapshot of revision {revision}, {size} bytes")
 
 
 @contextmanager

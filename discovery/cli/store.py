@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 import click
+import msgspec
 
 from discovery.cli.calls import call
 from discovery.cli.options import (
@@ -26,7 +27,7 @@ from discovery.cli.options import (
 )
 from discovery.cli.output import Form, output_option, print_table, printed, say
 from discovery.cli.progress import Show, progress
-from discovery.cli.snapshots import new_file, save_snapshot
+from discovery.cli.snapshots import new_file, save_snapshot, tell_snapshot
 from discovery.errors import ConfigError, InvalidField
 
 if TYPE_CHECKING:
@@ -71,23 +72,24 @@ def store() -> None:
 
 @store.command()
 @click.argument("file", type=click.Path(path_type=Path))
+@output_option
 @node_options
-def snapshot(file: Path, node_url: str, token: str | None) -> None:
+def snapshot(file: Path, output: Form, node_url: str, token: str | None) -> None:
     """Write a snapshot of a running node's store to FILE, which must not exist.
 
     \b
     Example:
       discovery store snapshot backup-$(date +%F).db
     """
-    revision = save_snapshot(file, node_url, token)
-    say(f"{file}: snapshot of revision {revision}, {file.stat().st_size} bytes")
+    tell_snapshot(file, save_snapshot(file, node_url, token), output)
 
 
 @store.command()
 @click.argument("file", type=click.Path(path_type=Path))
 @path_option
+@output_option
 @config_options
-def restore(file: Path, path: Path | None) -> None:
+def restore(file: Path, path: Path | None, output: Form) -> None:
     """Put the snapshot FILE into a data directory that holds no store yet.
 
     Revisions go on far above the snapshot's, and the history begins anew, so that no watcher is misled.
@@ -101,14 +103,16 @@ def restore(file: Path, path: Path | None) -> None:
     directory = _directory(path)
     with progress(size=True) as show:
         revision = restore_snapshot(file, directory, show)
-    say(f"{directory}: restored from {file}; it begins at revision {revision}")
+    if not printed(output, {"directory": str(directory), "file": str(file), "revision": revision}):
+        say(f"{directory}: restored from {file}; it begins at revision {revision}")
 
 
 @store.command()
 @click.argument("file", type=click.Path(path_type=Path), required=False)
 @path_option
+@output_option
 @config_options
-def check(file: Path | None, path: Path | None) -> None:
+def check(file: Path | None, path: Path | None, output: Form) -> None:
     """Read all of the store, or of the snapshot FILE, and say whether it is whole. Changes nothing.
 
     \b
@@ -123,14 +127,16 @@ def check(file: Path | None, path: Path | None) -> None:
         else:
             with offline.store_file(_directory(path)) as name:
                 found = offline.check(name, show)
-    say(f"{name}: whole; {found.keys} keys and {found.leases} leases at revision {found.revision}")
+    if not printed(output, {"file": str(name), "whole": True} | msgspec.to_builtins(found)):
+        say(f"{name}: whole; {found.keys} keys and {found.leases} leases at revision {found.revision}")
 
 
 @store.command()
 @path_option
 @maybe_node_options
+@output_option
 @config_options
-def compact(path: Path | None, node_url: str | None, token: str | None) -> None:
+def compact(path: Path | None, node_url: str | None, token: str | None, output: Form) -> None:
     """Drop the history. On a data directory also give free space back to the disk.
 
     \b
@@ -140,14 +146,16 @@ def compact(path: Path | None, node_url: str | None, token: str | None) -> None:
     """
     if node_url is not None:
         answer = call(node_url, token, "POST", "v1", "store", "compact", body={})
-        say(f"{node_url}: history below revision {answer['compact_revision']} is dropped")
+        if not printed(output, answer):
+            say(f"{node_url}: history below revision {answer['compact_revision']} is dropped")
         return
     from discovery.kv import offline
 
     directory = _directory(path)
     with progress() as show:
         found = offline.compact(directory, show)
-    say(f"{directory}: {found.size} bytes; history below revision {found.compact_revision} is dropped")
+    if not printed(output, msgspec.to_builtins(found)):
+        say(f"{directory}: {found.size} bytes; history below revision {found.compact_revision} is dropped")
 
 
 @store.command()
@@ -165,8 +173,6 @@ def stats(path: Path | None, node_url: str | None, token: str | None, output: Fo
     if node_url is not None:
         answer = call(node_url, token, "GET", "v1", "store")
     else:
-        import msgspec
-
         from discovery.kv import offline
 
         with offline.store_file(_directory(path)) as file:

@@ -133,8 +133,9 @@ def list_(node_url: str, token: str | None, output: Form) -> None:
 
 @token.command()
 @click.argument("token_id", metavar="ID")
+@output_option
 @node_options
-def revoke(token_id: str, node_url: str, token: str | None) -> None:
+def revoke(token_id: str, output: Form, node_url: str, token: str | None) -> None:
     """Revoke a token: from now on no node of the cluster takes it.
 
     \b
@@ -144,3 +145,4 @@ def revoke(token_id: str, node_url: str, token: str | None) -> None:
     if not token_id:
         raise InvalidField("ID is empty: `discovery token list` shows them", field="ID")
     call(node_url, token, "DELETE", "v1", "tokens", token_id)
+    printed(output, {"id": token_id, "revoked": True})

@@ -91,5 +91,5 @@ def test_the_command_makes_that_call(
 
 
 def _output(line: str) -> tuple[str, ...]:
-    plain = ("api", "metrics", "zone", "store snapshot", "store compact", "token revoke")
+    plain = ("api", "metrics", "zone")
     return () if line.startswith(plain) else ("--output", "yaml")

@@ -39,10 +39,14 @@ def test_a_snapshot_is_restored_checked_and_shown(run: Run, tmp_path: Path) -> N
     assert write_snapshot(store / "store.db", backup) == 4
     status, out, err = run("store", "check", str(backup))
     assert (status, out, err) == (0, f"{backup}: whole; 3 keys and 1 leases at revision 4\n", "")
+    whole = json.loads(run("store", "check", str(backup), "-o", "json").out)
+    assert (whole["whole"], whole["keys"], whole["revision"]) == (True, 3, 4)
     status, out, err = run("store", "restore", str(backup), "--path", str(new))
     begin = int(out.split()[-1])
     assert begin >= 4 + BUMP
     assert (status, out, err) == (0, f"{new}: restored from {backup}; it begins at revision {begin}\n", "")
+    whole = json.loads(run("store", "check", str(backup), "-o", "json").out)
+    assert (whole["whole"], whole["keys"], whole["revision"]) == (True, 3, 4)
     status, out, err = run("store", "restore", str(backup), "--path", str(new))
     assert (status, out, len(err.splitlines())) == (1, "", 1)
     assert "holds store.db of a store already" in err
