@@ -13,7 +13,7 @@ import socket
 import stat
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from discovery.cli import findings
@@ -63,13 +63,18 @@ def _port(setting: str, host: str, port: int, kind: str) -> Finding:
         said = f"{what} is in use; by whom only root can see"
         return Finding("ports", "warning", said, "run `discovery doctor` as root, or `ss -lntup`")
     pid, words = who
-    if "serve" in words and any(Path(word).name == "discovery" for word in words):
+    if is_node(words):
         return Finding("ports", "ok", f"{what} is a node's (pid {pid})")
     program = Path(words[0]).name if words else "?"
     do = f"stop it, or set {setting} to another address"
     if "systemd-resolve" in program:
         do = "listen on addresses of this machine rather than on all, or set DNSStubListener=no in resolved.conf"
     return Finding("ports", "wrong", f"{what} is taken by {program} (pid {pid})", do)
+
+
+def is_node(words: Sequence[str]) -> bool:
+    """Whether a process with this command line is a node of ours."""
+    return "serve" in words and any(Path(word).name == "discovery" for word in words)
 
 
 def _owner(port: int, kind: str) -> tuple[int, list[str]] | None:

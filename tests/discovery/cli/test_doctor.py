@@ -57,6 +57,20 @@ def test_a_port_that_is_free_and_an_address_that_is_elsewhere(tmp_path: Path) ->
     assert "is on no address of this machine" in elsewhere.said
 
 
+@pytest.mark.parametrize(
+    ("line", "node"),
+    [
+        ("python -m discovery serve --set a=b", True),
+        ("/usr/bin/python3 /opt/discovery/bin/discovery serve", True),
+        ("python -m pytest tests/discovery", False),
+        ("nginx serve", False),
+        ("", False),
+    ],
+)
+def test_what_is_a_node(line: str, node: bool) -> None:
+    assert doctor_machine.is_node(line.split()) is node
+
+
 def test_the_disk_of_a_store_that_is_not_there_yet(tmp_path: Path) -> None:
     found = told(doctor_machine.disk(config_of(tmp_path, store__path=str(tmp_path / "a" / "b"))))
     assert found[0][1].startswith(f"{tmp_path}: ")
