@@ -18,7 +18,7 @@ from discovery.dns import wire
 from discovery.dns.access import Access
 from discovery.dns.cookies import CLIENT_COOKIE, SERVER_COOKIE, Cookies
 from discovery.dns.counters import DnsCounters
-from discovery.dns.responder import Deferred, Responder
+from discovery.dns.responder import Reply, Responder
 from discovery.dns.rrl import RateLimit, Rates, Verdict
 
 
@@ -37,19 +37,19 @@ _OURS = wire.encode_option(wire.OPTION_COOKIE, bytes(CLIENT_COOKIE + SERVER_COOK
 class Answering(Protocol):
     """What a listener asks: a responder, perhaps with something before it."""
 
-    def respond(self, packet: bytes, client: bytes = b"") -> bytes | Deferred | None: ...
-    def respond_all(self, packets: list[bytes], clients: list[bytes]) -> list[bytes | Deferred | None]: ...
+    def respond(self, packet: bytes, client: bytes = b"") -> Reply: ...
+    def respond_all(self, packets: list[bytes], clients: list[bytes]) -> list[Reply]: ...
 
 
 class _Respond(Protocol):
-    def __call__(self, packet: bytes, client: bytes = b"") -> bytes | Deferred | None: ...
+    def __call__(self, packet: bytes, client: bytes = b"") -> Reply: ...
 
 
 class Admission:
     """The responder with before it what the limits ask for. They may change while it answers: `limit`."""
 
     respond: _Respond
-    respond_all: Callable[[list[bytes], list[bytes]], list[bytes | Deferred | None]]
+    respond_all: Callable[[list[bytes], list[bytes]], list[Reply]]
 
     def __init__(
         self,
@@ -90,9 +90,9 @@ class _OneByOne(ABC):
     """Every question for itself."""
 
     @abstractmethod
-    def respond(self, packet: bytes, client: bytes = b"") -> bytes | Deferred | None: ...
+    def respond(self, packet: bytes, client: bytes = b"") -> Reply: ...
 
-    def respond_all(self, packets: list[bytes], clients: list[bytes]) -> list[bytes | Deferred | None]:
+    def respond_all(self, packets: list[bytes], clients: list[bytes]) -> list[Reply]:
         return list(map(self.respond, packets, clients))
 
 
@@ -102,7 +102,7 @@ class _Permitted(_OneByOne):
         self._access = access
         self._counters = counters
 
-    def respond(self, packet: bytes, client: bytes = b"") -> bytes | Deferred | None:
+    def respond(self, packet: bytes, client: bytes = b"") -> Reply:
         if self._access.permits(client):
             return self._responder.respond(packet, client)
         self._counters.not_permitted += 1
@@ -126,7 +126,7 @@ class _Limited(_OneByOne):
         self._counters = counters
         self._clock = clock
 
-    def respond(self, packet: bytes, client: bytes = b"") -> bytes | Deferred | None:
+    def respond(self, packet: bytes, client: bytes = b"") -> Reply:
         """An answer that waits for other servers is not limited: only clients of `forward.allow` get one."""
         answer = self._answering.respond(packet, client)
         if not isinstance(answer, bytes):

@@ -21,6 +21,7 @@ from discovery.dns.options import Options
 from discovery.dns.records import RR, Answer
 from discovery.dns.source import Path, Source
 from discovery.dns.synthesis import Settings, synthesize
+from discovery.dns.turns import LATER, Later
 
 log = logging.getLogger(__name__)
 
@@ -35,8 +36,18 @@ class Deferred(NamedTuple):
     prepared: Prepared
 
 
+Reply = bytes | Deferred | Later | None
+"""The whole answer, at most 65,535 bytes and over UDP never over the client's size; None: there is none.
+
+Deferred: other servers must be asked first. LATER: ask again in another turn.
+"""
+
+
 class Responder:
-    """`draw` gives numbers in [0, 1) for rotation. `prepared` is shared between UDP and TCP."""
+    """`draw` gives numbers in [0, 1) for rotation. `prepared` is shared between UDP and TCP.
+
+    `has_time`: whether an answer that is not kept may be made now (`turns`).
+    """
 
     def __init__(
         self,
@@ -49,6 +60,7 @@ class Responder:
         raw_bytes: int,
         prepared: Cache[bytes, Prepared],
         options: Options,
+        has_time: Callable[[], bool],
     ) -> None:
         self._source = source
         self._settings = settings
@@ -60,25 +72,25 @@ class Responder:
         )
         self._options = options
         self._missing = Missing(source)
+        self._has_time = has_time
         self._told: set[bytes] = set()  # names that max_matched cut, as told in the log
 
-    def respond(self, packet: bytes, client: bytes = b"") -> bytes | Deferred | None:
-        """The whole answer, at most 65,535 bytes and over UDP never over the client's size; None: no answer.
-
-        Deferred: other servers must be asked first. `client`: its address in 4 or 16 bytes, b"" where it is not known.
-        """
+    def respond(self, packet: bytes, client: bytes = b"") -> Reply:
+        """`client`: its address in 4 or 16 bytes, b"" where it is not known."""
         return self._kept.answer(packet, client) or self._respond(packet, client)
 
-    def respond_all(self, packets: list[bytes], clients: list[bytes]) -> list[bytes | Deferred | None]:
+    def respond_all(self, packets: list[bytes], clients: list[bytes]) -> list[Reply]:
         """`respond` for each."""
-        answers: list[bytes | Deferred | None] = [*self._kept.answer_all(packets, clients)]
+        answers: list[Reply] = [*self._kept.answer_all(packets, clients)]
         if None in answers:
             for number, answer in enumerate(answers):
                 if answer is None:
                     answers[number] = self._respond(packets[number], clients[number])
         return answers
 
-    def _respond(self, packet: bytes, client: bytes) -> bytes | Deferred | None:
+    def _respond(self, packet: bytes, client: bytes) -> Reply:
+        if not self._has_time():
+            return LATER
         query = wire.parse(packet)
         if query is None:
             self._counters.dropped += 1

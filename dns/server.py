@@ -30,6 +30,7 @@ from discovery.dns.source import Path, Source
 from discovery.dns.synthesis import Settings
 from discovery.dns.tcp import TcpListener
 from discovery.dns.tls import TlsListener
+from discovery.dns.turns import Turns
 from discovery.dns.udp import UdpListener
 from discovery.dns.wildcard import WildcardListener
 
@@ -61,6 +62,7 @@ class DnsServer:
         self._tls: list[TlsListener] = []
         self._clock = clock
         self._stack = AsyncExitStack()
+        self._turns_udp, self._turns_tcp = Turns(clock), Turns(clock)
         self._forwarder = Forwarder(routes, source, settings.zones, counters, clock)
         prepared: Cache[bytes, Prepared] = Cache(int(cache_bytes * PREPARED_SHARE))
 
@@ -75,6 +77,7 @@ class DnsServer:
                 raw_bytes=raw_bytes,
                 prepared=prepared,
                 options=options,
+                has_time=(self._turns_udp if udp else self._turns_tcp).has_time,
             )
 
         self._udp, self._tcp = responder(udp=True), responder(udp=False)
@@ -103,7 +106,13 @@ class DnsServer:
         ended or is stopped, is answered here.
         """
         loop = asyncio.get_running_loop()
-        for closable in (self._forwarder, self._deferred_udp, self._deferred_tcp):
+        for closable in (
+            self._forwarder,
+            self._deferred_udp,
+            self._deferred_tcp,
+            self._turns_udp,
+            self._turns_tcp,
+        ):
             self._stack.callback(closable.close)
         for sock in udp:
             listener = self._listener(sock)
@@ -114,7 +123,14 @@ class DnsServer:
             self._stack.callback(self._neighbours[-1].close, loop)
         if neighbours:
             self._look_at_neighbours()
-        streams = (self._admitted_tcp, self._deferred_tcp, self._counters, self._clock, self._connections)
+        streams = (
+            self._admitted_tcp,
+            self._deferred_tcp,
+            self._counters,
+            self._clock,
+            self._connections,
+            self._turns_tcp,
+        )
         for sock in tls:
             assert context is not None
             tls_listener = TlsListener(sock, *streams, context)
@@ -139,7 +155,7 @@ class DnsServer:
     def _listener(self, sock: socket.socket) -> UdpListener | WildcardListener:
         unbound = ip_address(sock.getsockname()[0]).is_unspecified
         kind = WildcardListener if unbound else UdpListener
-        return kind(sock, self._admitted_udp, self._deferred_udp, self._counters)
+        return kind(sock, self._admitted_udp, self._deferred_udp, self._counters, self._turns_udp)
 
     def _look_at_neighbours(self) -> None:
         """At once again while there are whole batches, so that what a process that is gone leaves doesn't pile up."""

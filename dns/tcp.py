@@ -1,8 +1,9 @@
 """DNS over TCP (RFC 7766): framed queries on connections, those over TLS (`tls`) too.
 
 Owns the streams: many queries on one connection, split anywhere, all answers to one read joined into one write, answers
-that wait for other servers out of order. A client that stops reading is no longer read from, so what it can make us
-hold is bounded; it delays nobody else. How many connections there may be, and how long one lasts, is `connections`'s.
+that wait for other servers out of order. A client that stops reading, or whose next question must wait for its turn
+(`turns`), is no longer read from, so what it can make us hold is bounded; it delays nobody else. How many connections
+there may be, and how long one lasts, is `connections`'s.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from discovery.dns.counters import DnsCounters
 from discovery.dns.deferred import DeferredResponder
 from discovery.dns.padding import padded
 from discovery.dns.responder import Deferred
+from discovery.dns.turns import LATER, Turns
 
 SWEEP = 1.0  # seconds between looks for connections whose time is over
 HIGH_WATER = 64 * 1024  # bytes of answers a client may leave unread before we stop reading from it
@@ -38,6 +40,7 @@ class TcpListener:
         counters: DnsCounters,
         clock: Callable[[], float],
         connections: Connections,
+        turns: Turns,
     ) -> None:
         self._sock = sock
         self._responder = responder
@@ -46,6 +49,7 @@ class TcpListener:
         self._clock = clock
         self._server: asyncio.Server | None = None
         self._sweeper: asyncio.TimerHandle | None = None
+        self._turns = turns
         self.connections = connections
 
     @property
@@ -68,7 +72,9 @@ class TcpListener:
             connection.close()
 
     def _connection(self) -> Connection:
-        return Connection(self.connections, self._responder, self._deferred, self._counters, self._clock)
+        return Connection(
+            self.connections, self._responder, self._deferred, self._counters, self._clock, self._turns
+        )
 
     def _sweep(self) -> None:
         self._sweeper = asyncio.get_running_loop().call_later(SWEEP, self._sweep)
@@ -85,6 +91,7 @@ class Connection(asyncio.Protocol):
         deferred: DeferredResponder,
         counters: DnsCounters,
         clock: Callable[[], float],
+        turns: Turns,
         *,
         secure: bool = False,
     ) -> None:
@@ -93,6 +100,7 @@ class Connection(asyncio.Protocol):
         self._deferred = deferred
         self._counters = counters
         self._clock = clock
+        self._turns = turns
         self._secure = secure
         self._transport_name = "tls" if secure else "tcp"
         self._latency = counters.latency_tls if secure else counters.latency_tcp
@@ -101,6 +109,7 @@ class Connection(asyncio.Protocol):
         self._buffer = b""
         self._paused = False  # the client has too much unread
         self._awaited = 0  # answers that other servers are asked for
+        self._waiting = False  # the next question waits for its turn
         self._ended = False  # the client has sent all it will
         self.client = b""
         self.active = self.opened = clock()
@@ -138,8 +147,7 @@ class Connection(asyncio.Protocol):
         TLS has no half-closed connections: its end is the end.
         """
         self._ended = True
-        if not self._awaited:
-            self.close()
+        self._close_at_end()
         return not self._secure
 
     def pause_writing(self) -> None:
@@ -184,6 +192,9 @@ class Connection(asyncio.Protocol):
                 break
             packet = buffer[at + 2 : end]
             answer = respond(packet, self.client)
+            if answer is LATER:
+                self._wait()
+                break
             at = end
             count += 1
             if isinstance(answer, Deferred):
@@ -216,8 +227,30 @@ class Connection(asyncio.Protocol):
             self.close()
 
     def _is_full(self) -> bool:
-        """Whether the client must first read, or other servers answer."""
-        return self._paused or self._awaited >= MAX_AWAITED
+        """Whether the client must first read, or other servers answer, or others have their turn."""
+        return self._paused or self._waiting or self._awaited >= MAX_AWAITED
+
+    def _wait(self) -> None:
+        """Goes on in a later turn, and reads no more till then."""
+        assert self._transport is not None
+        self._waiting = self._turns.wait(self._take_turn)
+        if self._waiting:
+            self._transport.pause_reading()
+        else:
+            self.abort()
+
+    def _take_turn(self) -> bool:
+        self._waiting = False
+        assert self._transport is not None
+        if not self._transport.is_closing():
+            self._go_on()
+            self._close_at_end()
+        return True
+
+    def _close_at_end(self) -> None:
+        """Where the client has sent all it will, and has its answers."""
+        if self._ended and not self._awaited and not self._waiting:
+            self.close()
 
     def _defer(self, deferred: Deferred, packet: bytes) -> None:
         """Writes the answer when other servers have been asked; later questions need not wait for it."""
@@ -233,8 +266,7 @@ class Connection(asyncio.Protocol):
                 self._write([len(answer).to_bytes(2, "big"), answer])
             if self._awaited == MAX_AWAITED - 1:
                 self._go_on()
-            if self._ended and not self._awaited:
-                self.close()
+            self._close_at_end()
 
         assert self._transport is not None
         self._awaited += 1

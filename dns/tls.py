@@ -17,6 +17,7 @@ from discovery.dns.connections import Connections
 from discovery.dns.counters import DnsCounters
 from discovery.dns.deferred import DeferredResponder
 from discovery.dns.tcp import Connection
+from discovery.dns.turns import Turns
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +37,7 @@ class TlsListener:
         counters: DnsCounters,
         clock: Callable[[], float],
         connections: Connections,
+        turns: Turns,
         context: ssl.SSLContext,
     ) -> None:
         self._sock = sock
@@ -43,6 +45,7 @@ class TlsListener:
         self._deferred = deferred
         self._counters = counters
         self._clock = clock
+        self._turns = turns
         self._resting: asyncio.TimerHandle | None = None
         self.connections = connections
         self.context = context
@@ -85,6 +88,7 @@ class TlsListener:
                 self._deferred,
                 self._counters,
                 self._clock,
+                self._turns,
                 secure=True,
             )
             connection.begin(sock, str(peer[0]), self.context)

@@ -3,7 +3,8 @@
 Owns the sockets. A non-blocking socket on the event loop's reader, a batch of datagrams a wake-up: this costs a fifth
 of asyncio's datagram protocol, which maps a large buffer anew for each datagram. Where they come one by one, the first
 is answered by itself, which is quicker still. An answer that the kernel cannot take at once is dropped and counted, as
-UDP allows; nobody waits for a client.
+UDP allows; nobody waits for a client. A question that has no turn (`turns`) waits for one, and those behind it do not;
+where too many wait it is dropped and counted.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Sequence
+from functools import partial
 from time import perf_counter
 from typing import cast
 
@@ -19,10 +21,12 @@ from discovery.dns.admission import Answering
 from discovery.dns.batch import MAX_DATAGRAM, SLOTS, Client, batch
 from discovery.dns.counters import DnsCounters
 from discovery.dns.deferred import DeferredResponder
-from discovery.dns.responder import Deferred
+from discovery.dns.responder import Deferred, Reply
+from discovery.dns.turns import LATER, Turns
 
 SO_RCVBUFFORCE = 33  # Linux, <asm-generic/socket.h>; the socket module has no name for it
 BUFFER = 4 << 20  # bytes in the kernel for bursts while the loop is busy elsewhere
+_SENDABLE = frozenset((bytes, type(None)))
 
 
 class UdpListener:
@@ -32,12 +36,14 @@ class UdpListener:
         responder: Answering,
         deferred: DeferredResponder,
         counters: DnsCounters,
+        turns: Turns,
     ) -> None:
         """Takes over a bound, non-blocking datagram socket."""
         self._sock = sock
         self._responder = responder
         self._deferred = deferred
         self._counters = counters
+        self._turns = turns
         self._latency = counters.latency_udp
         self._batch = batch(sock)
         self._alone = True  # the last wake-up found one datagram at most
@@ -71,7 +77,8 @@ class UdpListener:
         answers = self._responder.respond_all(packets, clients)
         if query_log.is_on():
             self._log(packets, answers)
-        counters.dropped += self._batch.send(self._ready(packets, answers))
+        ready = self._ready(packets, clients, answers)
+        counters.dropped += self._batch.send(ready)
         if begun:
             self._latency.take(perf_counter() - begun, counters.queries_udp)
             counters.busiest.note(packets[0], begun)
@@ -90,20 +97,34 @@ class UdpListener:
         counters = self._counters
         counters.queries_udp += 1
         begun = perf_counter() if counters.queries_udp >= self._latency.due else 0.0
-        answer = self._responder.respond(
-            packet, socket.inet_pton(self._sock.family, name[0].partition("%")[0])
-        )
-        if isinstance(answer, Deferred):
-            self._defer(answer, packet, name)
-            return True
-        if query_log.is_on():
-            query_log.write(packet, answer, "udp", name[0])
-        if answer is not None:
-            self._send(answer, name)
+        address = socket.inet_pton(self._sock.family, name[0].partition("%")[0])
+        if not self._answer(packet, address, name):
+            self._wait(packet, address, name)
         if begun:
             self._latency.take(perf_counter() - begun, counters.queries_udp)
             counters.busiest.note(packet, begun)
         return True
+
+    def _answer(self, packet: bytes, address: bytes, client: Client) -> bool:
+        """Answers one question; False: it must wait for its turn."""
+        answer = self._responder.respond(packet, address)
+        if answer is LATER:
+            return False
+        if isinstance(answer, Deferred):
+            self._defer(answer, packet, client)
+            return True
+        if query_log.is_on():
+            query_log.write(packet, answer, "udp", client[0])
+        if answer is not None:
+            self._send(answer, client)
+        return True
+
+    def _wait(self, packet: bytes, address: bytes, client: Client) -> None:
+        if not self._turns.wait(partial(self._go_on, packet, address, client)):
+            self._counters.dropped += 1
+
+    def _go_on(self, packet: bytes, address: bytes, client: Client) -> bool:
+        return self._sock.fileno() < 0 or self._answer(packet, address, client)
 
     def _send(self, answer: bytes, client: Client) -> None:
         try:
@@ -111,18 +132,23 @@ class UdpListener:
         except OSError:  # a full buffer, an unreachable client, port 0
             self._counters.dropped += 1
 
-    def _ready(self, packets: Sequence[bytes], answers: list[bytes | Deferred | None]) -> list[bytes | None]:
-        """What can be sent now; the rest is when other servers have been asked."""
-        if Deferred in set(map(type, answers)):
+    def _ready(
+        self, packets: Sequence[bytes], addresses: Sequence[bytes], answers: list[Reply]
+    ) -> list[bytes | None]:
+        """What can be sent now; the rest is when other servers have been asked, or in another turn."""
+        if not _SENDABLE.issuperset(map(type, answers)):
             for number, answer in enumerate(answers):
-                if isinstance(answer, Deferred):
+                if answer is LATER:
+                    self._wait(packets[number], addresses[number], self._batch.client(number))
+                    answers[number] = None
+                elif isinstance(answer, Deferred):
                     self._defer(answer, packets[number], self._batch.client(number))
                     answers[number] = None
         return cast(list[bytes | None], answers)
 
-    def _log(self, packets: Sequence[bytes], answers: Sequence[bytes | Deferred | None]) -> None:
+    def _log(self, packets: Sequence[bytes], answers: Sequence[Reply]) -> None:
         for number, answer in enumerate(answers):
-            if not isinstance(answer, Deferred):
+            if answer is not LATER and not isinstance(answer, Deferred):
                 query_log.write(packets[number], answer, "udp", self._batch.client(number)[0])
 
     def _defer(self, deferred: Deferred, packet: bytes, client: Client) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from functools import partial
 from struct import Struct
 from time import perf_counter
 
@@ -18,6 +19,7 @@ from discovery.dns.batch import MAX_DATAGRAM, SLOTS
 from discovery.dns.counters import DnsCounters
 from discovery.dns.deferred import DeferredResponder
 from discovery.dns.responder import Deferred
+from discovery.dns.turns import LATER, Turns
 from discovery.dns.udp import enlarge
 
 # Linux, <linux/in.h> and <linux/ipv6.h>; the socket module has no names for the first two.
@@ -31,13 +33,19 @@ Ancillary = list[tuple[int, int, bytes]]
 
 class WildcardListener:
     def __init__(
-        self, sock: socket.socket, responder: Answering, deferred: DeferredResponder, counters: DnsCounters
+        self,
+        sock: socket.socket,
+        responder: Answering,
+        deferred: DeferredResponder,
+        counters: DnsCounters,
+        turns: Turns,
     ) -> None:
         """Takes over a bound, non-blocking datagram socket."""
         self._sock = sock
         self._responder = responder
         self._deferred = deferred
         self._counters = counters
+        self._turns = turns
         if sock.family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, IPV6_RECVPKTINFO, 1)
         else:
@@ -55,7 +63,6 @@ class WildcardListener:
 
     def drain(self) -> bool:
         """Answers up to SLOTS datagrams that wait; whether there may be more."""
-        logging = query_log.is_on()
         count = 0
         counters = self._counters
         latency = counters.latency_udp
@@ -65,14 +72,9 @@ class WildcardListener:
                 count += 1
                 begun = perf_counter() if counters.queries_udp + count >= latency.due else 0.0
                 address = socket.inet_pton(self._sock.family, client[0].partition("%")[0])
-                answer = self._responder.respond(packet, address)
-                if isinstance(answer, Deferred):
-                    self._defer(answer, packet, told, client)
-                    continue
-                if logging:
-                    query_log.write(packet, answer, "udp", client[0])
-                if answer is not None:
-                    self._send(answer, told, client)
+                if not self._answer(packet, address, told, client):
+                    waits = self._turns.wait(partial(self._go_on, packet, address, told, client))
+                    counters.dropped += not waits
                 if begun:
                     latency.take(perf_counter() - begun, counters.queries_udp + count)
                     counters.busiest.note(packet, begun)
@@ -80,6 +82,23 @@ class WildcardListener:
             pass
         counters.queries_udp += count
         return count == SLOTS
+
+    def _answer(self, packet: bytes, address: bytes, told: Ancillary, client: tuple[str, int]) -> bool:
+        """Answers one question; False: it must wait for its turn."""
+        answer = self._responder.respond(packet, address)
+        if answer is LATER:
+            return False
+        if isinstance(answer, Deferred):
+            self._defer(answer, packet, told, client)
+            return True
+        if query_log.is_on():
+            query_log.write(packet, answer, "udp", client[0])
+        if answer is not None:
+            self._send(answer, told, client)
+        return True
+
+    def _go_on(self, packet: bytes, address: bytes, told: Ancillary, client: tuple[str, int]) -> bool:
+        return self._sock.fileno() < 0 or self._answer(packet, address, told, client)
 
     def _send(self, answer: bytes, told: Ancillary, client: tuple[str, int]) -> None:
         try:

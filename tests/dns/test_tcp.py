@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from itertools import pairwise
 from typing import cast
 
 import dns.message
@@ -14,8 +15,10 @@ import pytest
 from discovery.dns.connections import IDLE, TOTAL, Connections
 from discovery.dns.tcp import HIGH_WATER, Connection, TcpListener
 from discovery.dns.tls import TlsListener
-from tests.support.clock import FakeClock
+from discovery.dns.turns import SHARE, Turns
+from tests.support.clock import FakeClock, TickingClock
 from tests.support.dns import World, query
+from tests.support.loop import until, watching
 
 WEB: dict[str, object] = {"1.web": {"host": "10.0.0.1"}}
 BIG: dict[str, object] = {f"{n}.big": {"host": f"10.0.{n >> 8}.{n & 255}"} for n in range(4000)}
@@ -86,17 +89,15 @@ class Served:
         await until(lambda: not len(self.listener.connections))
 
 
-async def until(condition: Callable[[], bool]) -> None:
-    """Turns the loop until the condition holds, for at most 10 s."""
-    async with asyncio.timeout(10):
-        while not condition():  # noqa: ASYNC110  # the code under test has no event to wait for
-            await asyncio.sleep(0)
-
-
 @asynccontextmanager
-async def serving(stored: dict[str, object], connections: Connections | None = None) -> AsyncIterator[Served]:
+async def serving(
+    stored: dict[str, object], connections: Connections | None = None, *, tick: float = 0.0
+) -> AsyncIterator[Served]:
+    """`tick`: seconds that the clock goes on at each look at whether there is time for one more answer."""
     world = World(stored)
     clock = FakeClock()
+    turns = Turns(TickingClock(tick))
+    world.tcp = world.responder(udp=False, has_time=turns.has_time)
     sock = socket.create_server(("127.0.0.1", 0))
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)  # inherited: what is unsent stays with us
     listener = TcpListener(
@@ -106,6 +107,7 @@ async def serving(stored: dict[str, object], connections: Connections | None = N
         world.counters,
         clock,
         Connections() if connections is None else connections,
+        turns,
     )
     await listener.start()
     served = Served(listener, world, clock)
@@ -200,6 +202,54 @@ async def test_a_frame_of_64_kib_is_one_malformed_query() -> None:
         client.writer.write(b"\xff\xff" + packet + frame(ident=8))
         assert (await client.answer())[3] & 15 == 1
         assert await client.ident() == 8
+
+
+# ---------------------------------------------------------------- turns
+
+
+async def test_one_connection_with_many_questions_that_must_be_made_delays_no_other() -> None:
+    """The clock ticks at each look, so that a turn is two or three answers."""
+    async with serving(WEB, tick=SHARE / 2) as served:
+        other, greedy = await served.client(), await served.client()
+        for ident in range(3):
+            other.writer.write(frame(ident=ident))
+            assert await other.ident() == ident
+        misses: list[int] = []
+        counters = served.world.counters
+        watch = watching(lambda: counters.misses, misses)
+        greedy.writer.write(b"".join(frame(f"x{ident}.y", ident) for ident in range(300)))
+        await until(lambda: any(each._waiting for each in served.held))
+        began = counters.misses
+        other.writer.write(frame(ident=4711))
+        assert await other.ident() == 4711
+        assert counters.misses < began + 60, "the other's answer is kept, and comes in between"
+        third = await served.client()
+        third.writer.write(frame("z.y", 7))
+        assert await third.ident() == 7
+        assert counters.misses < 290, "the third's must be made, and has every other turn"
+        assert [await greedy.ident() for _ in range(300)] == list(range(300))
+        watch.cancel()
+    assert 1 <= max(after - before for before, after in pairwise(misses)) <= 3
+
+
+async def test_a_half_closed_client_whose_questions_go_by_turns_gets_all_its_answers() -> None:
+    async with serving(WEB, tick=SHARE) as served:
+        client = await served.client()
+        client.writer.write(b"".join(frame(f"x{ident}.y", ident) for ident in range(50)))
+        client.writer.write_eof()
+        assert [await client.ident() for _ in range(50)] == list(range(50))
+        assert await client.at_end()
+
+
+async def test_a_client_that_goes_while_its_questions_wait_has_no_more_of_them_answered() -> None:
+    async with serving(WEB, tick=SHARE) as served:
+        client = await served.client()
+        client.writer.write(b"".join(frame(f"x{ident}.y", ident) for ident in range(1000)))
+        await until(lambda: any(each._waiting for each in served.held))
+        (connection,) = served.held
+        connection.abort()
+        await until(lambda: not served.held and not connection._waiting)
+        assert served.world.counters.misses < 900
 
 
 # ---------------------------------------------------------------- idle and greedy clients

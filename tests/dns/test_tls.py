@@ -18,11 +18,13 @@ from discovery.dns import tls
 from discovery.dns.connections import IDLE, Connections
 from discovery.dns.tcp import HIGH_WATER
 from discovery.dns.tls import TlsListener
+from discovery.dns.turns import Turns
 from discovery.tls import server_context
-from tests.dns.test_tcp import BIG, WEB, Client, Served, frame, until
+from tests.dns.test_tcp import BIG, WEB, Client, Served, frame
 from tests.support.certificates import Files, certificate, client_context
 from tests.support.clock import FakeClock
 from tests.support.dns import World, query
+from tests.support.loop import until
 
 
 class TlsServed(Served):
@@ -56,6 +58,7 @@ async def serving(
         world.counters,
         clock,
         Connections() if connections is None else connections,
+        Turns(clock),
         server_context(str(files.cert), str(files.key), "dns.tls"),
     )
     listener.start()

@@ -6,25 +6,33 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from itertools import pairwise
 
 import dns.message
 
 from discovery.dns.batch import MAX_DATAGRAM, SLOTS
 from discovery.dns.counters import SAMPLE
+from discovery.dns.turns import SHARE, Turns
 from discovery.dns.udp import UdpListener
+from tests.support.clock import TickingClock
 from tests.support.dns import World, query
+from tests.support.loop import until, watching
 
 WEB = {"1.web": {"host": "10.0.0.1"}}
 
 
 @asynccontextmanager
-async def listening(world: World) -> AsyncIterator[tuple[UdpListener, socket.socket]]:
+async def listening(
+    world: World, turns: Turns | None = None
+) -> AsyncIterator[tuple[UdpListener, socket.socket]]:
     """A listener, and a client's socket connected to it."""
     loop = asyncio.get_running_loop()
     server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     server.setblocking(False)
     server.bind(("127.0.0.1", 0))
-    listener = UdpListener(server, world.udp, world.deferred(world.udp), world.counters)
+    listener = UdpListener(
+        server, world.udp, world.deferred(world.udp), world.counters, turns or Turns(loop.time)
+    )
     listener.start(loop)
     client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     client.setblocking(False)
@@ -134,7 +142,7 @@ async def test_ipv6() -> None:
     server = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
     server.setblocking(False)
     server.bind(("::1", 0))
-    listener = UdpListener(server, world.udp, world.deferred(world.udp), world.counters)
+    listener = UdpListener(server, world.udp, world.deferred(world.udp), world.counters, Turns(loop.time))
     listener.start(loop)
     with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as client:
         client.setblocking(False)
@@ -142,3 +150,44 @@ async def test_ipv6() -> None:
         client.send(query("web", "A").to_wire())
         assert (await receive(client))[:2] == (4711).to_bytes(2, "big")
     listener.close(loop)
+
+
+async def test_questions_that_must_be_made_go_by_turns_and_delay_none_that_is_kept() -> None:
+    """The clock ticks at each look, so that a turn is two or three answers."""
+    world = World(WEB)
+    turns = Turns(TickingClock(SHARE / 2))
+    world.udp = world.responder(udp=True, has_time=turns.has_time)
+    for _ in range(3):
+        world.udp.respond(query("web", "A").to_wire())
+    async with listening(world, turns) as (_, client):
+        misses: list[int] = []
+        watch = watching(lambda: world.counters.misses, misses)
+        for number in range(3 * SLOTS):
+            client.send(query(f"x{number}.y", "A").to_wire())
+        hot = bytearray(query("web", "A").to_wire())
+        hot[:2] = b"\0\1"
+        client.send(hot)
+        before = 0
+        while (await receive(client))[:2] != b"\0\1":
+            before += 1
+        assert before < 30
+        for _ in range(3 * SLOTS - before):
+            await receive(client)
+        watch.cancel()
+    steps = [after - then for then, after in pairwise(misses)]
+    assert 1 <= max(steps) <= 3
+    assert world.counters.dropped == 0
+
+
+async def test_where_too_many_wait_for_a_turn_they_are_dropped_and_counted() -> None:
+    world = World(WEB)
+    turns = Turns(TickingClock(SHARE))
+    world.udp = world.responder(udp=True, has_time=turns.has_time)
+    while turns.wait(lambda: False):
+        pass
+    async with listening(world, turns) as (_, client):
+        turns.has_time()
+        for number in range(5):
+            client.send(query(f"x{number}.y", "A").to_wire())
+        await until(lambda: world.counters.dropped > 0)
+        turns.close()

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from discovery.dns.turns import Turns
 from discovery.dns.wildcard import IP_PKTINFO, IPV6_PKTINFO, WildcardListener, source
 from tests.support.dns import World, query
 
@@ -25,7 +26,9 @@ async def listening(world: World, family: int, *, both: bool = False) -> AsyncIt
     if family == socket.AF_INET6:
         server.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, not both)
     server.bind(("::" if family == socket.AF_INET6 else "0.0.0.0", 0))
-    listener = WildcardListener(server, world.udp, world.deferred(world.udp), world.counters)
+    listener = WildcardListener(
+        server, world.udp, world.deferred(world.udp), world.counters, Turns(loop.time)
+    )
     listener.start(loop)
     try:
         yield server.getsockname()[1]

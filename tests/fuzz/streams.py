@@ -8,6 +8,7 @@ import socket
 
 from discovery.dns.connections import Connections
 from discovery.dns.tcp import TcpListener
+from discovery.dns.turns import Turns
 from discovery.dns.udp import UdpListener
 from tests.support.dns import World, query
 
@@ -21,7 +22,7 @@ async def udp_round(rng: random.Random, world: World, packets: list[bytes]) -> l
     server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     server.setblocking(False)
     server.bind(("127.0.0.1", 0))
-    listener = UdpListener(server, world.udp, world.deferred(world.udp), world.counters)
+    listener = UdpListener(server, world.udp, world.deferred(world.udp), world.counters, Turns(loop.time))
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
         client.setblocking(False)
         client.connect(listener.address)
@@ -49,6 +50,7 @@ async def stream_round(rng: random.Random, world: World, packets: list[bytes]) -
         world.counters,
         asyncio.get_running_loop().time,
         Connections(),
+        Turns(asyncio.get_running_loop().time),
     )
     await listener.start()
     reader, writer = await asyncio.open_connection(*listener.address)

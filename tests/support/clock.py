@@ -14,3 +14,15 @@ class FakeClock:
 
     def advance(self, seconds: float) -> None:
         self.now += seconds
+
+
+class TickingClock:
+    """Goes on by `tick` seconds whenever it is looked at, so that what is done till a time is counted."""
+
+    def __init__(self, tick: float) -> None:
+        self.now = 1_000.0
+        self._tick = tick
+
+    def __call__(self) -> float:
+        self.now += self._tick
+        return self.now

@@ -97,7 +97,14 @@ class World:
         self.udp = self.responder(udp=True)
         self.tcp = self.responder(udp=False)
 
-    def responder(self, *, udp: bool, cache_bytes: int = 1 << 20, python: bool = False) -> Responder:
+    def responder(
+        self,
+        *,
+        udp: bool,
+        cache_bytes: int = 1 << 20,
+        python: bool = False,
+        has_time: Callable[[], bool] = lambda: True,
+    ) -> Responder:
         """A fresh one, with caches of its own; `python`: without the compiled part."""
         prepared: Cache[bytes, Prepared] = Cache(cache_bytes)
         with python_alone() if python else nullcontext():
@@ -110,6 +117,7 @@ class World:
                 raw_bytes=cache_bytes,
                 prepared=prepared,
                 options=Options(self.settings.nsid, self.cookies),
+                has_time=has_time,
             )
 
     def deferred(self, responder: Responder) -> DeferredResponder:

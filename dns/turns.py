@@ -1,0 +1,80 @@
+"""Turns: what must be made for an answer takes a few milliseconds at a time, then everybody else has a turn.
+
+Owns how long answers may be made before the event loop goes round, and those that wait for their next turn, in the
+order of their coming. An answer that is kept never waits here. Questions that are dear to answer, and there may be
+many, so delay neither those that are not, nor HTTP, nor what a worker must acknowledge. UDP and TCP have turns of
+their own, for one connection's questions wait in the connection. It knows nothing of questions; time is given to it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from enum import Enum
+
+SHARE = 0.003  # seconds of each turn; one answer is made even where it takes longer
+MAX_WAITING = 2000  # as many connections as there may be, or questions over UDP: some 0.1 s of ordinary ones
+
+
+class Later(Enum):
+    """In place of an answer: it must be made, and this turn is over."""
+
+    LATER = "later"
+
+
+LATER = Later.LATER
+
+
+class Turns:
+    """`clock` counts seconds and never goes back. To be used in an event loop."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._until = 0.0
+        self._made = 0  # answers in this turn
+        self._next: asyncio.Handle | None = None  # none: nobody has begun a turn
+        self._waiting: deque[Callable[[], bool]] = deque()
+
+    def has_time(self) -> bool:
+        """Whether one more answer may be made in this turn: then it is to be made now."""
+        if self._next is None:
+            self._begin()
+        if self._is_over():
+            return False
+        self._made += 1
+        return True
+
+    def wait(self, go_on: Callable[[], bool]) -> bool:
+        """Has `go_on` called in a later turn, and again in others until it returns True. False: too many wait."""
+        if len(self._waiting) >= MAX_WAITING:
+            return False
+        self._waiting.append(go_on)
+        if self._next is None:
+            self._begin()
+        return True
+
+    def close(self) -> None:
+        """Forgets those who wait."""
+        self._waiting.clear()
+
+    def _is_over(self) -> bool:
+        return self._made > 0 and self._clock() >= self._until
+
+    def _begin(self) -> None:
+        self._made = 0
+        self._until = self._clock() + SHARE
+        self._next = asyncio.get_running_loop().call_soon(self._go_round)
+
+    def _go_round(self) -> None:
+        """Begins the next turn with those who wait, each once."""
+        self._next = None
+        if not self._waiting:
+            return
+        self._begin()
+        for _ in range(len(self._waiting)):
+            if self._is_over():
+                return
+            go_on = self._waiting.popleft()
+            if not go_on():
+                self._waiting.append(go_on)

@@ -1,0 +1,59 @@
+"""Turns, on a real event loop and a clock of the test's own."""
+
+from __future__ import annotations
+
+import asyncio
+
+from discovery.dns.turns import MAX_WAITING, SHARE, Turns
+from tests.support.clock import FakeClock, TickingClock
+from tests.support.loop import until
+
+
+async def test_a_turn_ends_with_its_time_and_the_next_begins_when_the_loop_has_gone_round() -> None:
+    clock = FakeClock()
+    turns = Turns(clock)
+    assert [turns.has_time() for _ in range(3)] == [True, True, True]
+    clock.advance(SHARE)
+    assert [turns.has_time() for _ in range(3)] == [False, False, False]
+    await asyncio.sleep(0)
+    assert turns.has_time()
+
+
+async def test_one_answer_is_made_in_a_turn_however_slow_everything_is() -> None:
+    turns = Turns(TickingClock(10 * SHARE))
+    for _ in range(3):
+        assert [turns.has_time(), turns.has_time()] == [True, False]
+        await asyncio.sleep(0)
+
+
+async def test_those_who_wait_have_their_turns_in_order_and_before_newcomers() -> None:
+    turns = Turns(TickingClock(SHARE))
+    order: list[str] = []
+
+    def one(name: str, times: int) -> None:
+        left = [times]
+
+        def go_on() -> bool:
+            if not turns.has_time():
+                return False
+            order.append(name)
+            left[0] -= 1
+            return not left[0]
+
+        assert turns.wait(go_on)
+
+    one("a", 3)
+    one("b", 2)
+    one("c", 1)
+    await until(lambda: len(order) == 6)
+    assert order == ["a", "b", "c", "a", "b", "a"]
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert turns._next is None, "nobody waits: the loop may sleep"
+
+
+async def test_no_more_wait_than_there_is_room_for() -> None:
+    turns = Turns(FakeClock())
+    assert [turns.wait(lambda: True) for _ in range(MAX_WAITING + 1)].count(False) == 1
+    turns.close()
+    assert turns.wait(lambda: True)
