@@ -46,6 +46,7 @@ class Tokens:
         self._granted: Mapping[str, Grant] = {}
         self.loaded = asyncio.Event()  # the store's tokens are known
         self._reading = asyncio.Lock()
+        self._read_at = 0  # the revision of the last reading
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -171,6 +172,7 @@ class Tokens:
             for kv in found.kvs:
                 self._put(kv)
             self._rebuild()
+            self._read_at = found.revision
             self.loaded.set()
             return found.revision, found.history
 
@@ -184,6 +186,8 @@ class Tokens:
                 )
                 async with watch as batches:
                     async for batch in batches:
+                        if batch.revision <= self._read_at:
+                            continue  # what was revoked since must not come back for a moment
                         for event in batch.events:
                             if event.deleted:
                                 self._stored.pop(event.kv.key, None)
