@@ -7,6 +7,9 @@ TEST_PACKAGES := gcc:cc libc6-dev:cc dnsutils:dig knot-dnsutils:kdig dnsperf:dns
 TEST_PACKAGES += curl:curl systemd:systemd-analyze docker-compose:docker-compose unbound:unbound bind9:named dnsmasq-base:dnsmasq
 BENCH_PACKAGES := nsd:nsd knot:knotd dnsmasq-base:dnsmasq gcc:cc libc6-dev:cc etcd-server:etcd wrk:wrk
 
+# What has no fast test, and costs seconds to read, in each process that runs tests.
+UNREAD := -p no:schemathesis --ignore tests/discovery/api/test_schemathesis.py --ignore tests/e2e
+
 # Installs the packages whose program is missing; without the right to, says which and stops.
 define install
 missing=""; for pair in $(1); do \
@@ -34,7 +37,7 @@ check: $(VENV)/.installed-dev    ## format, lint, types and the fast tests
 	$(BIN)/ruff check .
 	$(BIN)/mypy -p discovery
 	$(BIN)/mypy tests
-	$(BIN)/pytest -q -n auto --dist loadfile -m "not slow and not cluster and not e2e"
+	PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -q -n auto --dist loadfile -m "not slow and not cluster and not e2e" $(UNREAD)
 
 bench-dns: $(VENV)/.installed-dev    ## queries per CPU second beside NSD's and Knot's (SCENARIOS="hits tcp" for some of it)
 	@$(call install,$(BENCH_PACKAGES))

@@ -194,6 +194,7 @@ async def test_a_damaged_file_is_begun_anew_and_told(
 # ---------------------------------------------------------------- what a node survives
 
 
+@pytest.mark.slow
 async def test_closing_in_the_middle_of_a_save_loses_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

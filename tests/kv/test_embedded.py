@@ -307,6 +307,7 @@ async def test_one_batch_beyond_the_queue_s_size_still_arrives(tmp_path: Path) -
         assert len((await anext(batches)).events) == 50
 
 
+@pytest.mark.slow
 async def test_history_comes_in_pages_of_whole_revisions(tmp_path: Path) -> None:
     """More revisions than a page looks at, revisions with more events than a page, and a watch of one key."""
     async with opened(tmp_path, watch_queue=10) as store:
@@ -623,6 +624,7 @@ async def test_a_watch_opened_while_the_store_closes_is_refused(tmp_path: Path) 
 # ---------------------------------------------------------------- many watchers
 
 
+@pytest.mark.slow
 async def test_ten_thousand_watchers_elsewhere_cost_a_write_nothing(tmp_path: Path) -> None:
     """Counted, not timed: a write looks at no watcher that watches another key or prefix."""
     async with opened(tmp_path) as store:

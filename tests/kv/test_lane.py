@@ -46,6 +46,7 @@ async def test_what_waits_is_done_as_one_group() -> None:
     await lane.close()
 
 
+@pytest.mark.slow
 async def test_a_group_has_a_greatest_size() -> None:
     worker = Worker()
     lane: Lane[int] = Lane("test", worker.run)

@@ -49,6 +49,7 @@ def test_the_document_is_valid() -> None:
     assert (DOCUMENT["openapi"], DOCUMENT["info"]["version"]) == ("3.1.0", "1.2.3")
 
 
+@pytest.mark.slow
 def test_a_document_that_is_not_valid_is_seen() -> None:
     """The validator looks where our mistakes would be."""
     broken = document("1")

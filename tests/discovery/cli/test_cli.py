@@ -150,6 +150,7 @@ def test_interrupt_while_it_is_being_imported(module: str, enter: str) -> None:
     assert (done.returncode, done.stdout, done.stderr.strip()) == (130, "", "")
 
 
+@pytest.mark.slow
 def test_interrupt_is_130_without_a_traceback() -> None:
     """The node takes the call and never answers, so the command is surely under way."""
     import socket
