@@ -77,7 +77,8 @@ def check(config: Config, origins: Mapping[str, str]) -> Config:
         complaint = f"expected parts that each follow a slash, such as /skydns; got {prefix!r}"
         fail(origins["store.prefix"], "store.prefix", complaint)
     if prefix.split("/")[1] == OWN:
-        complaint = f"expected another first part, for the node's own keys are below /{OWN}, secrets among them; got {prefix!r}"
+        own = f"for the node's own keys are below /{OWN}, secrets among them"
+        complaint = f"expected another first part, {own}; got {prefix!r}"
         fail(origins["store.prefix"], "store.prefix", complaint)
     _store(config, origins)
     low, default, high = config.leases.min_ttl, config.leases.default_ttl, config.leases.max_ttl
