@@ -65,7 +65,7 @@ def metrics(node_url: str, token: str | None) -> None:
     )
 
 
-@click.command()
+@click.command(short_help="Make any call of the API, and print the answer.")
 @click.argument("method", type=click.Choice(METHODS, case_sensitive=False))
 @click.argument("path")
 @click.option("--body", metavar="JSON", help="What to send: JSON, @FILE, or - for standard input.")

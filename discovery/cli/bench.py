@@ -74,7 +74,7 @@ def bounds_options(unit: str, count: int) -> Callable[[Callable[..., R]], Callab
     return decorate
 
 
-@click.group()
+@click.group(short_help="Put load on a node, and see how it takes it.")
 def bench() -> None:
     """Put load on a node, and see how it takes it. Think before you load one that others need.
 

@@ -14,7 +14,7 @@ from discovery.cli.options import config_options
 from discovery.cli.recovery import recover, restore
 
 
-@click.group()
+@click.group(short_help="Look after the nodes and their managed etcd.")
 @config_options
 def cluster() -> None:
     """Look after the nodes, and the members of their managed etcd.

@@ -1,7 +1,7 @@
 """`discovery completion`: what a shell needs to complete commands, options, services and instances.
 
-Owns the command; the scripts are click's own. A shell that completes
-runs this program again, and click sees to it before any command.
+Owns the command, and bash's script, which splits the line itself: bash would split `--node http://n1:8053` at its
+colons. The others are click's own. A shell that completes runs this program again, and click answers it.
 """
 
 from __future__ import annotations
@@ -10,6 +10,25 @@ import click
 
 SHELLS = ("bash", "zsh", "fish")
 VARIABLE = "_DISCOVERY_COMPLETE"  # by which the scripts ask this program
+
+_BASH = """\
+_discovery_completion() {
+    local line="${COMP_LINE:0:COMP_POINT}" words=() each kind value
+    read -r -a words <<< "$line"
+    [[ $line == *[[:space:]] ]] && words+=("")
+    local IFS=$'\\n'
+    COMPREPLY=()
+    for each in $(COMP_WORDS="${words[*]}" COMP_CWORD=$((${#words[@]} - 1)) _DISCOVERY_COMPLETE=bash_complete "$1"); do
+        IFS=, read -r kind value <<< "$each"
+        case $kind in
+            dir) compopt -o dirnames ;;
+            file) compopt -o default ;;
+            plain) COMPREPLY+=("$value") ;;
+        esac
+    done
+}
+complete -o nosort -F _discovery_completion discovery
+"""
 
 
 @click.command(short_help="Print the completion of a shell.")
@@ -26,6 +45,9 @@ def completion(shell: str) -> None:
       source <(discovery completion zsh)
       discovery completion fish > ~/.config/fish/completions/discovery.fish
     """
+    if shell == "bash":
+        click.echo(_BASH, nl=False)
+        return
     from click.shell_completion import get_completion_class
 
     found = get_completion_class(shell)

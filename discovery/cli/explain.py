@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from discovery.cli.remote import Answer
 
 
-@click.command()
+@click.command(short_help="Say what DNS answers, and why.")
 @click.argument("name")
 @click.argument("rtype", metavar="[TYPE]", default="A")
 @output_option

@@ -12,7 +12,7 @@ from discovery.cli.options import node_options
 from discovery.cli.output import Form, output_option, print_table, printed, relative, say
 
 
-@click.group()
+@click.group(short_help="Leases that hold many instances.")
 def lease() -> None:
     """Leases that hold many instances, which then live and end together.
 

@@ -85,7 +85,7 @@ def list_(
         say(f"no services begin with {prefix}" if prefix else "no services are registered")
 
 
-@click.command()
+@click.command(short_help="Show all of one instance.")
 @service_argument()
 @instance_argument()
 @output_option

@@ -78,7 +78,11 @@ def print_json(value: object) -> None:
 def print_yaml(value: object) -> None:
     import yaml
 
-    click.echo(yaml.safe_dump(value, sort_keys=False, allow_unicode=True), nl=False)
+    class Dumper(yaml.SafeDumper):
+        pass
+
+    Dumper.add_multi_representer(dict, Dumper.represent_dict)  # of a kind of its own, too
+    click.echo(yaml.dump(value, Dumper=Dumper, sort_keys=False, allow_unicode=True), nl=False)
 
 
 def say(text: str) -> None:

@@ -17,12 +17,27 @@ from discovery.cli.calls import TIMEOUT
 from discovery.cli.options import tls_files
 from discovery.client.errors import Unavailable
 from discovery.client.transport import Transport, node_urls, tls_context
-from discovery.errors import NodeUnreachable
+from discovery.errors import DiscoveryError, NodeUnreachable
 
 DOWNLOAD_TIMEOUT = 300.0  # seconds until a download's first byte, or its next: the node makes the file first
 
 # What a node answers is JSON whose fields http-api.md gives; the commands read them by name.
 Answer = dict[str, Any]
+
+
+class _Fields(Answer):
+    """An answer, or an object within: what reads a field that is not there meets a plain error."""
+
+    def __missing__(self, name: str) -> Any:  # Any: JSON
+        raise DiscoveryError(
+            f"the answer has no {name!r}: another program is there, or a node of another version; see --node"
+        )
+
+
+def _fields(value: Any) -> Any:  # Any: JSON
+    if isinstance(value, dict):
+        return _Fields((name, _fields(each)) for name, each in value.items())
+    return [_fields(each) for each in value] if isinstance(value, list) else value
 
 
 class Node:
@@ -59,9 +74,11 @@ class Node:
         and Refused.
         """
         try:
-            return await self._transport.call(dict, method, path, query=query, body=body, seconds=seconds)
+            found = await self._transport.call(dict, method, path, query=query, body=body, seconds=seconds)
         except Unavailable as error:
             raise _at_a_terminal(error) from None
+        answer: Answer = _fields(found)
+        return answer
 
     async def download(
         self,

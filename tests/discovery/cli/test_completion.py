@@ -21,7 +21,7 @@ LIMIT = 60  # seconds for a shell, which starts the program anew
 ASKS = {
     "bash": """
 source "$SCRIPT"
-COMP_WORDS=({words}); COMP_CWORD={last}
+COMP_LINE='{line}'; COMP_POINT=${{#COMP_LINE}}
 _discovery_completion discovery
 printf '%s\\n' "${{COMPREPLY[@]}}"
 """,
@@ -58,7 +58,6 @@ def offered(run: Run, tmp_path: Path) -> Callable[[str, str], list[str]]:
         ask = ASKS[shell].format(
             line=line,
             words=" ".join(f"'{word}'" for word in words),
-            last=len(words) - 1,
             current=len(words),
         )
         found = os.environ | {
@@ -100,6 +99,8 @@ def test_a_shell_completes_commands_options_and_names_that_the_node_knows(
         monkeypatch.setenv("DISCOVERY_NODE", node.url)
         assert offered(shell, "discovery list we") == ["web.prod"]
         assert offered(shell, "discovery drain web.prod ") == ["i1"]
+        monkeypatch.delenv("DISCOVERY_NODE")
+        assert offered(shell, f"discovery list --node {node.url} we") == ["web.prod"]
 
 
 @pytest.mark.slow

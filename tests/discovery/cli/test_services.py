@@ -131,6 +131,19 @@ class TestErrors:
             "start one with `discovery serve` or name another with --node\n"
         )
 
+    @pytest.mark.parametrize("command", ["list", "list web", "register web i1", "cluster status"])
+    def test_a_program_that_answers_otherwise(self, run: Run, node: HttpNode, command: str) -> None:
+        for method, path in (
+            ("GET", "/v1/services"),
+            ("GET", "/v1/services/web"),
+            ("PUT", "/v1/services/web/i1"),
+            ("GET", "/v1/cluster"),
+        ):
+            node.answers[method, path] = {"hello": "world"}
+        status, out, err = run(*command.split(), "--node", node.url)
+        assert (status, out) == (1, "")
+        assert re.fullmatch(r"discovery: the answer has no '\w+': another program is there, .*\n", err)
+
     def test_something_else_listens_there(self, run: Run, node: HttpNode) -> None:
         status, _, err = run("list", "--node", node.url + "/html")
         assert status == 1
