@@ -161,6 +161,11 @@ class Connection(RequestHandler):
             self._request_in_progress = True
             self._answering = self._loop.create_task(self._answer_hot(call, waiting))
 
+    def resume_reading(self, resume_parser: bool = True) -> None:
+        """aiohttp's, which it calls for each piece of a body that is read, whether or not reading was paused."""
+        if self._reading_paused:
+            super().resume_reading(resume_parser)
+
     def _next_hot(self) -> Hot | None:
         """The hot call that the next message is, where there is one and it is to be answered."""
         if not self._messages or self._close or self._force_close or self._hot is None:
