@@ -11,19 +11,21 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
+from itertools import chain, islice
 
 import msgspec
 from aiohttp import web
 
 from discovery import names
 from discovery.api import bodies, fields
-from discovery.api.answers import reply
+from discovery.api.answers import reflect
 from discovery.api.parts import PARTS, ApiParts
 from discovery.names import Path
 from discovery.service import Service
 from discovery.tree import Record
 
-AT_ONCE = 500  # records between two turns of the loop: a few milliseconds
+AT_ONCE = 200  # records between two turns of the loop: a few milliseconds
 META = "__meta_discovery_"
 _NO_LABEL = re.compile(r"[^a-zA-Z0-9_]")
 
@@ -39,22 +41,40 @@ def routes() -> list[web.RouteDef]:
     return [web.get("/v1/sd/prometheus", prometheus)]
 
 
-async def prometheus(request: web.Request) -> web.Response:
+async def prometheus(request: web.Request) -> web.StreamResponse:
     """Those without the port that is asked for have no address to be scraped at, and are left out."""
     parts = request.app[PARTS]
     parameters = bodies.query(request, "service", "subtree", "tag", "port")
+    pieces = _pieces(parts, parameters)
+    first = next(pieces, b"")  # which also refuses what is wrong
+    headers = {"Content-Type": "application/json; charset=utf-8"}
+    response = reflect(request, web.StreamResponse(headers=headers))
+    await response.prepare(request)
+    if request.method == "HEAD":
+        return response
+    before = b"["
+    for piece in chain([first], pieces):
+        if piece:
+            await response.write(before + piece)
+            before = b","
+        await asyncio.sleep(0)
+    await response.write_eof(b"]" if before == b"," else b"[]")
+    return response
+
+
+def _pieces(parts: ApiParts, parameters: Mapping[str, str]) -> Iterator[bytes]:
+    """The list of targets without its brackets, some records' at a time. Raises InvalidField."""
     tag, port = _label(parameters, "tag"), _label(parameters, "port")
-    revision = parts.view.revision
-    found: list[TargetGroup] = []
-    for number, record in enumerate(list(_records(parts, parameters)), start=1):
-        held = record.fields
-        if held is not None and (not tag or tag in held.tags):
-            address = _address(held, port)
-            if address:
-                found.append(TargetGroup([address], _labels(parts, record, held)))
-        if number % AT_ONCE == 0:
-            await asyncio.sleep(0)
-    return reply(request, found, revision=revision)
+    services: dict[Path, tuple[str, str]] = {}
+    records = _records(parts, parameters)
+    while some := list(islice(records, AT_ONCE)):
+        groups = [
+            TargetGroup([address], _labels(parts, record, held, services))
+            for record in some
+            if (held := record.fields) is not None and (not tag or tag in held.tags)
+            if (address := _address(held, port))
+        ]
+        yield msgspec.json.encode(groups)[1:-1]
 
 
 def _label(parameters: Mapping[str, str], name: str) -> str:
@@ -74,14 +94,16 @@ def _records(parts: ApiParts, parameters: Mapping[str, str]) -> Iterator[Record]
 
 
 def _below(parts: ApiParts, path: Path, *, subtree: bool) -> Iterator[Record]:
+    """The tree may change meanwhile: what stays is told once, what comes or goes perhaps."""
     branch = parts.view.find(path)
     if branch is None:
         return
-    if subtree:
-        yield from branch.walk()
-        return
-    for child in branch.ordered():
-        yield from child.records
+    left = [branch] if subtree else [*reversed(branch.ordered())]
+    while left:
+        at = left.pop()
+        yield from at.records
+        if subtree and at.children:
+            left.extend(reversed(at.ordered()))
 
 
 def _address(held: Service, port: str) -> str:
@@ -93,18 +115,33 @@ def _address(held: Service, port: str) -> str:
     return f"[{host}]:{number}" if ":" in host else f"{host}:{number}"
 
 
-def _labels(parts: ApiParts, record: Record, held: Service) -> dict[str, str]:
-    """A label's name has letters, digits and `_` only: of names that become one the last in order counts."""
+def _labels(
+    parts: ApiParts, record: Record, held: Service, services: dict[Path, tuple[str, str]]
+) -> dict[str, str]:
+    """A label's name has letters, digits and `_` only: of names that become one the last in order counts.
+
+    `services`: texts and zones of those that came before.
+    """
     path = record.path
+    if path[:-1] not in services:
+        services[path[:-1]] = names.service_text(path[:-1], parts.zones), parts.zone_of(path).name
+    service, zone = services[path[:-1]]
     labels = {
-        "service": names.service_text(path[:-1], parts.zones),
-        "instance": fields.label_text(path),
-        "name": names.to_text(path),
-        "zone": parts.zone_of(path).name,
-        "host": held.host,
-        "port": str(held.port),
-        "tags": f",{','.join(held.tags)}," if held.tags else "",
+        f"{META}service": service,
+        f"{META}instance": fields.label_text(path),
+        f"{META}name": names.to_text(path),
+        f"{META}zone": zone,
+        f"{META}host": held.host,
+        f"{META}port": str(held.port),
+        f"{META}tags": f",{','.join(held.tags)}," if held.tags else "",
     }
-    labels |= {f"port_{name}": str(number) for name, number in sorted(held.ports.items())}
-    labels |= {f"meta_{key}": text for key, text in sorted(held.meta.items())}
-    return {META + _NO_LABEL.sub("_", name): text for name, text in labels.items()}
+    for name, number in sorted(held.ports.items()):
+        labels[_name("port_", name)] = str(number)
+    for name, text in sorted(held.meta.items()):
+        labels[_name("meta_", name)] = text
+    return labels
+
+
+@lru_cache(maxsize=256)
+def _name(kind: str, name: str) -> str:
+    return f"{META}{kind}{_NO_LABEL.sub('_', name)}"

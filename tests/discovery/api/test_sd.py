@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from discovery.api.sd import AT_ONCE
 from tests.support.api import Api, problem, running_api
 
 ALL = "/v1/sd/prometheus"
@@ -77,6 +78,30 @@ async def test_which_are_asked_for(tmp_path: Path) -> None:
         assert await targets(api, "?tag=blue") == ["10.0.0.1:3", "10.0.0.1:1"]
         assert await targets(api, "?tag=BLUE&service=web.prod") == ["10.0.0.1:1"]
         assert await targets(api, "?service=none") == []
+
+
+async def test_very_many_are_told_some_at_a_time(tmp_path: Path) -> None:
+    async with running_api(tmp_path) as api:
+        number = 2 * AT_ONCE + 1
+        wanted = [f"10.0.{each >> 8}.{each & 255}:80" for each in range(number)]
+        puts = [
+            {
+                "put": {
+                    "service": "web",
+                    "instance": f"i{each:04}",
+                    "host": wanted[each][:-3],
+                    "port": 80,
+                    "tags": ["last"] if each == number - 1 else [],
+                    "lease_ttl": 0,
+                }
+            }
+            for each in range(number)
+        ]
+        assert (await api.call("POST", "/v1/batch", {"operations": puts})).status == 200
+        assert await targets(api) == wanted
+        assert await targets(api, "?tag=last") == wanted[-1:]
+        head = await api.call("HEAD", ALL)
+        assert (head.status, head.text) == (200, "")
 
 
 async def test_a_drained_instance_is_none_until_it_is_back(tmp_path: Path) -> None:
