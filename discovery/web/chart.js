@@ -8,7 +8,7 @@ const HEIGHT = 150;
 const LEFT = 46;
 const BOTTOM = 20;
 const TOP = 8;
-const HOUR = 3600e3;
+const SPANS = [5, 15, 30, 60];  // minutes: the least that shows all there is
 const TABLE_ROWS = 12;
 
 export function short(value) {
@@ -46,7 +46,7 @@ export class Chart {
     this.rows = h("tbody", {});
     const details = h("details", {}, h("summary", {}, "As a table"),
       h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": `${title}, as a table` }, h("table", {},
-        h("caption", {}, `${title} (${unit}), means of five minutes`),
+        h("caption", {}, `${title} (${unit}), means up to each time`),
         h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "Until"), this.series.map(({ name }) => h("th", { scope: "col" }, name)))),
         this.rows)));
     this.element = h("figure", {}, h("figcaption", {}, h("h2", {}, title), h("span", { class: "soft" }, unit), this.when), this.picture, this.legend, details);
@@ -65,6 +65,8 @@ export class Chart {
   /** `times` in ms, ascending; `values`: by key, a number or null each. `end`: ms, the right edge. */
   draw(times, values, end) {
     Object.assign(this, { times, values, end });
+    const minutes = (end - (times[0] ?? end)) / 60e3;
+    this.span = 60e3 * (SPANS.find((span) => span >= minutes) ?? SPANS.at(-1));
     const tops = times.map((_, at) => {
       const there = this.series.map(({ key }) => values[key][at] ?? 0);
       return this.stacked ? there.reduce((sum, each) => sum + each, 0) : Math.max(...there);
@@ -76,9 +78,10 @@ export class Chart {
       parts.push(svg("line", { class: "grid", x1: LEFT, x2: WIDTH, y1: y, y2: y }),
         svg("text", { class: "tick", x: LEFT - 6, y: y + 3.5, "text-anchor": "end" }, short(share * this.top)));
     }
-    for (const minutes of [60, 45, 30, 15, 0]) {
-      const time = end - minutes * 60e3;
-      parts.push(svg("text", { class: "tick", x: this.x(time), y: HEIGHT - 5, "text-anchor": minutes === 0 ? "end" : minutes === 60 ? "start" : "middle" }, clock(time).slice(0, 5)));
+    for (let quarter = 0; quarter <= 4; quarter += 1) {
+      const time = end - (this.span * quarter) / 4;
+      const said = clock(time).slice(0, this.span > 15 * 60e3 ? 5 : 8);
+      parts.push(svg("text", { class: "tick", x: this.x(time), y: HEIGHT - 5, "text-anchor": ["end", "middle", "middle", "middle", "start"][quarter] }, said));
     }
     const base = times.map(() => 0);
     for (const { key, kind } of this.series) {
@@ -93,7 +96,7 @@ export class Chart {
     this.pick(this.at === null ? null : Math.min(this.at, times.length - 1));
   }
 
-  x(time) { return LEFT + (WIDTH - LEFT) * (1 - (this.end - time) / HOUR); }
+  x(time) { return LEFT + (WIDTH - LEFT) * (1 - (this.end - time) / this.span); }
 
   y(value) { return TOP + (HEIGHT - BOTTOM - TOP) * (1 - value / this.top); }
 
@@ -137,7 +140,7 @@ export class Chart {
   point(event) {
     if (!this.times.length) return;
     const box = this.picture.getBoundingClientRect();
-    const time = this.end - HOUR * (1 - ((event.clientX - box.left) * (WIDTH / box.width) - LEFT) / (WIDTH - LEFT));
+    const time = this.end - this.span * (1 - ((event.clientX - box.left) * (WIDTH / box.width) - LEFT) / (WIDTH - LEFT));
     let best = 0;
     this.times.forEach((each, at) => { if (Math.abs(each - time) < Math.abs(this.times[best] - time)) best = at; });
     this.pick(best);

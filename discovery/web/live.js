@@ -105,10 +105,13 @@ export async function follow() {
         await token();
         failures = 0;
       } else if (problem.notReady) become("starting", problem.message);
-      else become("gone", problem.message);
+      else become("gone", why(problem));
     }
   }
 }
+
+/** More than that no answer came: a proxy's word, or a limit's. */
+const why = (problem) => (problem.status ? problem.message : "");
 
 async function look(thrown = false) {
   if (!thrown && document.hidden) return;
@@ -119,7 +122,7 @@ async function look(thrown = false) {
   } catch (problem) {
     if (thrown) throw problem;
     if (problem.gone) {
-      become("gone", problem.message);
+      become("gone", why(problem));
       stream?.abort();  // it may hang, and is not to be waited for
     } else if (problem.notReady) become("starting", problem.message);
   }

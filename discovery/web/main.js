@@ -12,7 +12,7 @@ import * as services from "/page/services.js";
 import * as unreadable from "/page/unreadable.js";
 
 const VIEWS = { services, service, nodes, activity, lookup, unreadable };
-const REFRESH_PAUSE = 150;  // ms between two refreshes, and as long again as the last one took
+const REFRESH_PAUSE = 100;  // ms between two refreshes, and four times as long as the last one took
 const ALL_EVERY = 10000;    // what no event tells, such as an instance that expired while it was drained
 
 const content = document.getElementById("content");
@@ -59,31 +59,31 @@ function fail(problem) {
   drawBanners();
 }
 
-let refreshing = null;
-let again = null;
+let refreshing = false;
+let waiting = null;  // what is to be refreshed next: a Set of services, or ALL
+const ALL = "all";
 
-/** One at a time, and never more than half of the time. */
-async function refresh(services) {
-  if (refreshing) {
-    again = again && services ? new Set([...again, ...services]) : services;
-    pending = true;
-    return;
+/** One at a time, and never more than a fifth of the time: each costs the node something, too. */
+async function refresh(what) {
+  waiting = what === ALL || waiting === ALL ? ALL : new Set([...(waiting ?? []), ...what]);
+  if (refreshing) return;
+  refreshing = true;
+  while (waiting !== null) {
+    const next = waiting;
+    waiting = null;
+    const began = performance.now();
+    trouble = "";
+    try {
+      await (next === ALL ? view?.refresh() : view?.changed(next));
+    } catch (error) {
+      fail(error);
+    }
+    drawBanners();
+    const took = performance.now() - began;
+    await new Promise((resolve) => { setTimeout(resolve, REFRESH_PAUSE + 4 * took); });
   }
-  const began = performance.now();
-  trouble = "";
-  refreshing = services ? view?.changed(services) : view?.refresh();
-  await refreshing;
-  drawBanners();
-  await new Promise((resolve) => { setTimeout(resolve, REFRESH_PAUSE + performance.now() - began); });
-  refreshing = null;
-  if (pending) {
-    pending = false;
-    const next = again;
-    again = null;
-    refresh(next);
-  }
+  refreshing = false;
 }
-let pending = false;
 
 // ------------------------------------------------------------ the state of the node
 
@@ -98,7 +98,7 @@ let drawn = "";
 function drawBanners() {
   const parts = [];
   if (state.state === "gone") {
-    parts.push(["bad", "The node does not answer", `since ${clock(state.since)} (${state.detail}). What is below is as it was then; trying again all the time.`]);
+    parts.push(["bad", "The node does not answer", `since ${clock(state.since)}${state.detail && ` (${state.detail})`}. What is below is as it was then; trying again all the time.`]);
   } else if (state.state === "starting") {
     parts.push(["warn", "The node is not ready.", state.detail]);
   } else if (state.state === "token") {
@@ -138,8 +138,8 @@ live.addEventListener("overview", () => {
   drawBanners();
 });
 live.addEventListener("changed", (event) => refresh(event.detail));
-live.addEventListener("anew", () => refresh(null));
-told.addEventListener("token", () => { drawState(); refresh(null); });
+live.addEventListener("anew", () => refresh(ALL));
+told.addEventListener("token", () => { drawState(); refresh(ALL); });
 told.addEventListener("answer", (event) => {
   if ((stale === null) !== (event.detail.stale === null)) {
     stale = event.detail.stale;
@@ -168,7 +168,7 @@ document.addEventListener("keydown", (event) => {
 addEventListener("hashchange", show);
 addEventListener("unhandledrejection", (event) => toast(`The page met a fault of its own: ${event.reason?.message ?? event.reason}`));
 setInterval(() => view?.tick?.(), 500);
-setInterval(() => { if (state.state === "live" && !document.hidden) refresh(null); }, ALL_EVERY);
+setInterval(() => { if (state.state === "live" && !document.hidden) refresh(ALL); }, ALL_EVERY);
 show();
 drawState();
 follow();

@@ -65,6 +65,7 @@ def test_a_node_that_is_killed_is_told_and_so_is_that_it_is_back(tmp_path: Path,
         expect(page.locator(".banner.bad")).to_contain_text("The node does not answer since ")
         expect(page.locator("#link")).to_have_attribute("data-state", "gone")
         expect(page.locator(".services .name")).to_have_text("web.prod")
+        assert seen.ailments() == []
         page.click("#register")
         page.fill("#field-service", "db.prod")
         page.fill("#field-instance", "i1")
