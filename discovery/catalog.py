@@ -50,6 +50,7 @@ class Listed:
                 yield
         self._starts = starts
         self._lines = b"".join(lines)
+        yield
 
     def matching(self, words: Sequence[bytes]) -> Iterator[Record | None]:
         """The records whose line has every word; None at times, for a stop. `read` comes before."""
@@ -222,7 +223,7 @@ def _seen(branch: Branch, path: Path, before: _Known | None) -> Generator[None, 
         below = yield from _seen(child, (*path, child.label), was)
         known.children[child.label] = below
         services.extend(below.services)
-        if position % STEP == STEP - 1:
+        if below is not was or position % STEP == STEP - 1:
             yield
     own = [Listed(path, records, unreadable)] if path and (records or unreadable) else []
     known.services = (*own, *services)

@@ -164,9 +164,21 @@ def test_a_long_search_stops_for_others() -> None:
     _, first = driven(catalog.find([b"i999"], 10))
     assert first >= 5, "the lines are made bit by bit"
     _, second = driven(catalog.find([b"i", b"nowhere"], 10))
-    assert second == 0, "and a word that stands nowhere costs one look"
+    assert second == 0, "then a word that stands nowhere costs one look"
     _, third = driven(catalog.find([b"10.0.0.1", b"i999"], 10))
     assert third >= 5, "a word that stands everywhere is looked at line by line"
+
+
+def test_many_small_services_stop_as_often_as_one_large() -> None:
+    made = view()
+    for number in range(1000):
+        put(made, f"i{number}.web{number // 4}", 2 + number)
+    catalog = Catalog(made.root)
+    _, refreshed = driven(catalog.refresh())
+    _, searched = driven(catalog.find([b"i999"], 10))
+    assert min(refreshed, searched) >= 250
+    _, again = driven(catalog.refresh())
+    assert again == 0
 
 
 def test_the_instances_of_one_service(there: tuple[View, Catalog]) -> None:
