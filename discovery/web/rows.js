@@ -19,6 +19,7 @@ export class Rows {
     this.shown = new Map();   // by index: {element, made, key, item}
     this.asked = new Map();   // pages on the way, by number
     this.turn = 0;
+    this.toFocus = -1;
     this.body = h("div", { role: "rowgroup", class: "rows" });
     const heads = columns.map((name) => h("span", { role: "columnheader" }, name));
     this.head = h("div", { role: "rowgroup" }, h("div", { role: "row", class: "row heads", "aria-rowindex": "1" }, heads));
@@ -114,6 +115,7 @@ export class Rows {
       this.shown.get(index).element.style.transform = `translateY(${index * height}px)`;
     }
     this.inOrder();
+    this.giveFocus();
   }
 
   make(index, item) {
@@ -156,9 +158,16 @@ export class Rows {
     const height = this.height;
     const top = this.body.getBoundingClientRect().top + index * height;
     if (top < 130 || top > innerHeight - 2 * height) scrollBy(0, top - innerHeight / 2);
+    this.toFocus = index;
     this.draw();
-    const there = this.shown.get(index);
-    if (there) there.element.querySelector("a, button")?.focus({ preventScroll: true });
+  }
+
+  /** The row that is to have the focus gets it when it is there: it may have to be asked for first. */
+  giveFocus() {
+    const there = this.shown.get(this.toFocus);
+    if (!there) return;
+    this.toFocus = -1;
+    there.element.querySelector("a, button")?.focus({ preventScroll: true });
   }
 
   focusFirst() {
