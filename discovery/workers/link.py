@@ -20,6 +20,7 @@ import msgspec
 from discovery.workers import messages
 from discovery.workers.messages import Ack, Kept, Sampled
 
+IDLE, BUSY = 5, 1  # what a look counts at a worker that owes something: one that works is given more time
 ROOM = (
     1 << 20
 )  # bytes unsent beyond which there is no room: some messages of a load, so that both ends are at work
@@ -71,7 +72,7 @@ class Link(asyncio.Protocol):
         self.ready = False  # its view is
         self.served = False  # at any time
         self.overdue = (
-            0  # looks in a row that found something unacknowledged since the look before, and no progress
+            0  # looks in a row at something unacknowledged since the look before: IDLE or BUSY each
         )
         self.lost = False
 
@@ -136,10 +137,13 @@ class Link(asyncio.Protocol):
 
     # ------------------------------------------------------------ ending
 
-    def look(self) -> None:
-        """To be called at even times: counts how long the worker owes an acknowledgement."""
+    def look(self, *, busy: bool) -> None:
+        """To be called at even times: counts how long the worker owes an acknowledgement.
+
+        `busy`: it computes, or waits for a CPU, so it may come to it yet.
+        """
         late = self.acked < self._due and self.acked == self._seen
-        self.overdue = self.overdue + 1 if late else 0
+        self.overdue = self.overdue + (BUSY if busy else IDLE) if late else 0
         self._seen, self._due = self.acked, self.sent
 
     def finish(self) -> None:

@@ -1,9 +1,10 @@
 """The workers: as many processes as are wanted, all told the same, none waited for beyond a second.
 
 Owns their number. A process is spawned (a fresh interpreter, never a fork), told all there is (`opening`), then
-everything that changes (`tell`). One that ends, or leaves something unacknowledged for a second, is killed and
-replaced. Its sockets stay open here, and its neighbours look after its UDP socket meanwhile, so no question is lost.
-It knows nothing of the view: what is told comes from `node`. What the workers count is added up in `counters`.
+everything that changes (`tell`). One that ends is replaced; one that leaves something unacknowledged for a second, or
+for five while it is at work, is killed and replaced. Its sockets stay open here, and its neighbours look after its UDP
+socket meanwhile, so no question is lost. It knows nothing of the view: what is told comes from `node`. What the workers
+count is added up in `counters`.
 """
 
 from __future__ import annotations
@@ -28,14 +29,14 @@ from discovery.errors import ConfigError
 from discovery.metrics import Tally
 from discovery.names import Path
 from discovery.workers import messages
-from discovery.workers.link import Barrier, Link
+from discovery.workers.link import IDLE, Barrier, Link
 from discovery.workers.messages import Ask, Handed, Tick, Told
 
 log = logging.getLogger(__name__)
 
 LOOK_EVERY = 0.2  # seconds between looks at what is unacknowledged
-OVERDUE = 5  # looks, a second in all
-STARTING = 150  # looks, for the first acknowledgement: an interpreter may start slowly on a busy machine
+OVERDUE = 5 * IDLE  # as of `Link.overdue`: a second
+STARTING = 150 * IDLE  # until the first acknowledgement: an interpreter may start slowly on a busy machine
 NEIGHBOURS = 3  # other workers' UDP sockets that each worker looks after
 ANSWER_SECONDS = 1.5  # for a word from all workers; those that owe it longer are being replaced by then
 CLOSE_SECONDS = 0.7  # of the two that a node has to stop
@@ -271,11 +272,19 @@ class Workers:
                 link = place.link
                 if link is None:
                     continue
-                link.look()
+                link.look(busy=is_busy(link.process.pid))
                 if link.overdue >= (OVERDUE if link.acked else STARTING):
                     log.warning("DNS worker %d does not take in what it is told", place.number)
                     link.give_up()
             self._send(_TICK)
+
+
+def is_busy(pid: int) -> bool:
+    """Whether it computes, or would if it had a CPU: it is not stopped and waits for nothing (proc(5): the state)."""
+    try:
+        return FilePath(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "R"
+    except OSError:  # it has ended
+        return False
 
 
 def _resident_bytes(process: FilePath) -> int:

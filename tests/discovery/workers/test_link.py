@@ -8,7 +8,7 @@ import subprocess
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
-from discovery.workers.link import Barrier, Link
+from discovery.workers.link import BUSY, IDLE, Barrier, Link
 from discovery.workers.messages import Ack, Kept, Said, Tick, frame
 from tests.support.api import until
 
@@ -95,22 +95,24 @@ async def test_what_is_owed_is_counted_from_the_look_after_it_was_sent() -> None
     async with worker() as one:
         link = one.link
         for _ in range(3):
-            link.look()
+            link.look(busy=False)
         assert link.overdue == 0  # nothing is owed
         link.send(frame(Tick()))
-        link.look()
+        link.look(busy=False)
         assert link.overdue == 0
-        link.look()
-        link.look()
-        assert link.overdue == 2
+        link.look(busy=False)
+        link.look(busy=False)
+        assert link.overdue == 2 * IDLE
         link.send(frame(Tick()))
-        link.look()
+        link.look(busy=False)
         await one.say(Ack(1, False, True))  # not all of it, but it moves
         await until(lambda: link.acked == 1)
-        link.look()
+        link.look(busy=False)
         assert link.overdue == 0
-        link.look()
-        assert link.overdue == 1
+        link.look(busy=False)
+        assert link.overdue == IDLE
+        link.look(busy=True)
+        assert link.overdue == IDLE + BUSY < 2 * IDLE
 
 
 async def test_one_that_does_not_read_has_no_room_until_it_is_given_up() -> None:

@@ -1,7 +1,10 @@
-"""Workers that don't come up."""
+"""Workers that don't come up, and whether one is at work."""
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -11,7 +14,8 @@ from discovery.dns.counters import DnsCounters
 from discovery.errors import ConfigError
 from discovery.settings import Config
 from discovery.workers.messages import Handed, SetUp, Told
-from discovery.workers.pool import FAILURES, Workers
+from discovery.workers.pool import FAILURES, Workers, is_busy
+from tests.support.node import wait_for
 
 pytestmark = pytest.mark.slow
 
@@ -43,3 +47,15 @@ async def test_workers_that_cannot_be_told_what_there_is_end_the_start(
         await workers.settle(ready=True)
     await workers.close()
     assert "no more" in caplog.text
+
+
+def test_a_process_that_computes_is_busy_and_one_that_is_stopped_or_sleeps_is_not() -> None:
+    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as process:
+        wait_for(lambda: is_busy(process.pid), 30, "it is busy")
+        process.send_signal(signal.SIGSTOP)
+        wait_for(lambda: not is_busy(process.pid), 30, "it is not busy")
+        process.kill()
+    assert not is_busy(process.pid)
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        wait_for(lambda: not is_busy(process.pid), 30, "it is not busy")
+        process.kill()
