@@ -19,11 +19,11 @@ import ifaddr
 
 from discovery.activation import Given
 from discovery.config import Config, parse_address
+from discovery.dns.connections import BACKLOG
 from discovery.errors import ConfigError
 
 log = logging.getLogger(__name__)
 
-BACKLOG = 1024
 PORT_TRIES = 50  # for port 0: TCP gives a port that UDP may not have free
 MAX_OWN = 64  # local addresses with a socket of their own; further ones share the wildcard's
 # Linux, <linux/in.h> and <linux/in6.h>: never let a forged ICMP message make answers go out in small fragments.

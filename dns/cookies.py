@@ -16,11 +16,11 @@ from typing import NamedTuple
 from siphash24 import siphash24
 
 from discovery.dns import wire
+from discovery.dns.clients import unmapped
 
 CLIENT_COOKIE = 8  # bytes
 SERVER_COOKIE = 16  # bytes, as RFC 9018 section 4 lays them out
 SECRET = 16  # bytes
-MAPPED = bytes(10) + b"\xff\xff"  # RFC 4291 section 2.5.5.2
 PAST, FUTURE = 3600, 300  # seconds that a server cookie may differ from now (RFC 9018 section 4.3)
 
 STAGED = 600
@@ -79,7 +79,7 @@ class Cookies:
         if not key or not client:
             return b""
         head = _HEAD.pack(1, now)
-        hashed = siphash24(client_cookie + head + _unmapped(client), key=key).digest()
+        hashed = siphash24(client_cookie + head + unmapped(client), key=key).digest()
         return b"".join((_OPTION, client_cookie, head, hashed))
 
     def in_use(self) -> tuple[bytes, int]:
@@ -96,7 +96,7 @@ class Cookies:
         age = (int(self._wall()) - int.from_bytes(cookie[12:16], "big") + (1 << 31)) % (1 << 32) - (1 << 31)
         if not -FUTURE <= age <= PAST:
             return False
-        said, hashed = cookie[16:], cookie[:16] + _unmapped(client)
+        said, hashed = cookie[16:], cookie[:16] + unmapped(client)
         return any(siphash24(hashed, key=secret.key).digest() == said for secret in self._secrets)
 
     def _choose(self, now: float) -> None:
@@ -106,8 +106,3 @@ class Cookies:
                 self._until = secret.since
                 break
             self._key = secret.key
-
-
-def _unmapped(client: bytes) -> bytes:
-    """Of an IPv4 client on an IPv6 socket the address that it has itself."""
-    return client[12:] if client.startswith(MAPPED) else client

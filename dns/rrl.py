@@ -13,6 +13,7 @@ from enum import Enum
 import msgspec
 
 from discovery.dns.buckets import MAX_BUCKETS, Buckets
+from discovery.dns.clients import is_loopback, network_of
 
 SLIP = 2  # as BIND, Knot and NSD have it
 
@@ -67,20 +68,3 @@ def kind_of(answer: bytes) -> int:
     if rcode:
         return 2
     return 0 if answer[6:8] != b"\0\0" or answer[2] & 2 else 1
-
-
-def network_of(client: bytes) -> bytes:
-    """The /24 or the /56 that an address lies in."""
-    if len(client) == 4:
-        return client[:3]
-    return client[12:15] if client.startswith(_MAPPED) else client[:7]
-
-
-def is_loopback(client: bytes) -> bool:
-    if len(client) == 16 and client.startswith(_MAPPED):
-        client = client[12:]
-    return client[0] == 127 if len(client) == 4 else client == _LOOPBACK6
-
-
-_MAPPED = bytes(10) + b"\xff\xff"
-_LOOPBACK6 = bytes(15) + b"\1"

@@ -17,7 +17,7 @@ from typing import cast
 
 from discovery.dns import query_log
 from discovery.dns.admission import Answering
-from discovery.dns.connections import Connections
+from discovery.dns.connections import BACKLOG, Connections
 from discovery.dns.counters import DnsCounters
 from discovery.dns.deferred import DeferredResponder
 from discovery.dns.padding import padded
@@ -59,7 +59,7 @@ class TcpListener:
 
     async def start(self) -> None:
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(self._connection, sock=self._sock)
+        self._server = await loop.create_server(self._connection, sock=self._sock, backlog=BACKLOG)
         self._sweeper = loop.call_later(SWEEP, self._sweep)
 
     async def close(self) -> None:
@@ -218,7 +218,7 @@ class Connection(asyncio.Protocol):
                 counters.queries_tls += count
             else:
                 counters.queries_tcp += count
-            self.active = self._clock()
+            self._connections.note(self, self._clock())
             self._write(answers)
             if begun:
                 latency.take(perf_counter() - begun, asked + count)

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable
 
 from discovery.api.rate import RequestRate, client_of, packed
-from discovery.dns.rrl import is_loopback
+from discovery.dns.clients import is_loopback
 from discovery.metrics import Metrics
 from discovery.settings import HttpConfig
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from itertools import pairwise
+from pathlib import Path
 from typing import cast
 
 import dns.message
 import pytest
 
-from discovery.dns.connections import IDLE, TOTAL, Connections
+from discovery.dns.connections import BACKLOG, IDLE, TOTAL, Connections
 from discovery.dns.tcp import HIGH_WATER, Connection, TcpListener
 from discovery.dns.tls import TlsListener
 from discovery.dns.turns import SHARE, Turns
@@ -21,6 +23,7 @@ from tests.support.dns import World, query
 from tests.support.loop import until, watching
 
 WEB: dict[str, object] = {"1.web": {"host": "10.0.0.1"}}
+SOMAXCONN = int(Path("/proc/sys/net/core/somaxconn").read_text())
 BIG: dict[str, object] = {f"{n}.big": {"host": f"10.0.{n >> 8}.{n & 255}"} for n in range(4000)}
 
 
@@ -202,6 +205,14 @@ async def test_a_frame_of_64_kib_is_one_malformed_query() -> None:
         client.writer.write(b"\xff\xff" + packet + frame(ident=8))
         assert (await client.answer())[3] & 15 == 1
         assert await client.ident() == 8
+
+
+async def test_the_system_holds_many_connections_until_they_are_accepted() -> None:
+    """Of a listening socket TCP_INFO has the length of its queue where else it has tcpi_sacked."""
+    async with serving(WEB) as served:
+        assert isinstance(served.listener, TcpListener)
+        told = served.listener._sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 32)
+        assert int.from_bytes(told[28:32], sys.byteorder) == min(BACKLOG, SOMAXCONN)
 
 
 # ---------------------------------------------------------------- turns

@@ -21,7 +21,7 @@ from discovery import names
 from discovery.api.admission import Admission
 from discovery.api.app import IDLE_SECONDS, make_app, make_runner
 from discovery.api.parts import ApiParts
-from discovery.dns.rrl import is_loopback
+from discovery.dns.clients import is_loopback
 from discovery.dns_settings import dns_settings
 from discovery.drained import DrainedInstances
 from discovery.feed import Feed
