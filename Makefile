@@ -29,6 +29,7 @@ run: $(VENV)/.installed          ## start a node with the embedded store, and sa
 
 test: $(VENV)/.installed-dev     ## everything that CI runs
 	@$(call install,$(TEST_PACKAGES))
+	@$(MAKE) --no-print-directory $(VENV)/systemd-resolved
 	$(BIN)/pytest
 	TEST_PYTHON=1 $(BIN)/pytest -q tests/dns tests/conformance   # and without the compiled part
 
@@ -74,6 +75,12 @@ format: $(VENV)/.installed-dev
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .hypothesis
+
+# Unpacked and not installed, since its package takes over the machine's own resolver. Where systemd has it already, nothing.
+$(VENV)/systemd-resolved:
+	@test -e /lib/systemd/systemd-resolved || { mkdir -p $@.deb && cd $@.deb && { apt-get download -qq systemd-resolved || \
+	  { apt-get update -qq && apt-get download -qq systemd-resolved; }; } >/dev/null; }
+	@test -e /lib/systemd/systemd-resolved || { dpkg -x $@.deb/systemd-resolved_*.deb $@.tmp && mv $@.tmp $@; }
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
