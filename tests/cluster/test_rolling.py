@@ -24,7 +24,8 @@ import pytest
 
 from tests.cluster.test_managed import member_settings
 from tests.support.etcd import free_ports
-from tests.support.node import RunningNode, running_node, wait_for
+from tests.support.installed import build_wheel, environment_of
+from tests.support.node import DISCOVERY, RunningNode, running_node, wait_for
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.e2e]
 
@@ -139,7 +140,7 @@ class Machines:
         for number in range(3):
             self.start(number)
 
-    def start(self, number: int) -> None:
+    def start(self, number: int, program: Sequence[str] = DISCOVERY) -> None:
         peers = {f"n{each}": port for each, port in enumerate(self.peers)}
         settings = [
             *member_settings(f"n{number}", self.clients[number], self.peers[number], peers),
@@ -148,7 +149,9 @@ class Machines:
             f"node.stop_delay={DELAY}",
         ]
         own = self._open[number] = self._stack.enter_context(ExitStack())
-        self.nodes[number] = own.enter_context(running_node(self._folder / f"n{number}", settings))
+        self.nodes[number] = own.enter_context(
+            running_node(self._folder / f"n{number}", settings, program=program)
+        )
 
     def stop(self, number: int) -> None:
         self.nodes[number].process.wait(60)
@@ -170,25 +173,54 @@ def machines(folder: Path) -> Iterator[Machines]:
         yield made
 
 
-def test_nodes_stopped_and_started_one_after_the_other_lose_no_question_and_no_lease(tmp_path: Path) -> None:
-    with machines(tmp_path) as made, Clients(made.dns, made.http) as clients:
-        wait_for(lambda: clients.asked > 100, 60, "the load runs")
-        for number in range(3):
-            going, others = made.nodes[number], [made.nodes[each] for each in range(3) if each != number]
-            server = f"n{number}.ns.dns.{ZONE}"
-            wait_for(lambda: server in others[0].answers(ZONE, "NS"), 60, "it is a name server")  # noqa: B023
-            going.process.send_signal(signal.SIGTERM)
-            wait_for(lambda: going.call("GET", "/readyz")[0] == 503, 60, "it says that it is going")  # noqa: B023
-            assert len(going.answers(f"web.prod.{ZONE}", "A")) == INSTANCES  # and answers on
-            wait_for(lambda: server not in others[0].answers(ZONE, "NS"), 60, "no name server any more")  # noqa: B023
-            made.stop(number)
-            made.start(number)
-            wait_for(made.are_well, 90, "all are well")
-        rounds = clients.beats
-        wait_for(lambda: clients.beats > rounds + 12, 120, "the load runs on for longer than a lease's TTL")
+def roll(made: Machines, clients: Clients, program: Sequence[str]) -> None:
+    """One after the other ends on purpose and is started again, as `program`."""
+    for number in range(3):
+        going, others = made.nodes[number], [made.nodes[each] for each in range(3) if each != number]
+        server = f"n{number}.ns.dns.{ZONE}"
+        wait_for(lambda: server in others[0].answers(ZONE, "NS"), 60, "it is a name server")  # noqa: B023
+        going.process.send_signal(signal.SIGTERM)
+        wait_for(lambda: going.call("GET", "/readyz")[0] == 503, 60, "it says that it is going")  # noqa: B023
+        assert len(going.answers(f"web.prod.{ZONE}", "A")) == INSTANCES  # and answers on
+        wait_for(lambda: server not in others[0].answers(ZONE, "NS"), 60, "no name server any more")  # noqa: B023
+        made.stop(number)
+        made.start(number, program)
+        wait_for(made.are_well, 90, "all are well")
+    rounds = clients.beats
+    wait_for(lambda: clients.beats > rounds + 12, 120, "the load runs on for longer than a lease's TTL")
+
+
+def check_nothing_is_lost(clients: Clients) -> None:
     print(
         f"{clients.asked} questions, {clients.moved_on} asked of the next; {clients.beats} rounds of heartbeats"
     )
     assert not clients.failures
     assert (clients.lost, clients.wrong, clients.expired) == ([], [], [])
     assert clients.moved_on > 0  # the load did meet nodes that were gone
+
+
+def test_nodes_stopped_and_started_one_after_the_other_lose_no_question_and_no_lease(tmp_path: Path) -> None:
+    with machines(tmp_path) as made, Clients(made.dns, made.http) as clients:
+        wait_for(lambda: clients.asked > 100, 60, "the load runs")
+        roll(made, clients, DISCOVERY)
+    check_nothing_is_lost(clients)
+
+
+def versions(node: RunningNode) -> list[str]:
+    return sorted(each["version"] for each in node.call("GET", "/v1/cluster")[1]["nodes"])
+
+
+def test_an_upgrade_to_the_next_version_and_back_loses_nothing_either(tmp_path: Path) -> None:
+    """The next one is an installation of its own, which says more of its nodes than this one knows."""
+    changes = {"discovery/nodes.py": ("    started_at: str\n", '    started_at: str\n    rack: str = "r1"\n')}
+    (tmp_path / "wheel").mkdir()
+    wheel = build_wheel(tmp_path / "wheel", "99.0.0", changes)
+    following = [str(environment_of(tmp_path / "next", wheel))]
+    with machines(tmp_path) as made, Clients(made.dns, made.http) as clients:
+        wait_for(lambda: clients.asked > 100, 60, "the load runs")
+        (before,) = set(versions(made.nodes[0]))
+        roll(made, clients, following)
+        wait_for(lambda: versions(made.nodes[0]) == ["99.0.0"] * 3, 60, "all are the next version")
+        roll(made, clients, DISCOVERY)
+        wait_for(lambda: versions(made.nodes[0]) == [before] * 3, 60, "all are this version again")
+    check_nothing_is_lost(clients)

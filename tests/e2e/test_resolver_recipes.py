@@ -20,7 +20,9 @@ from tests.support.node import ROOT, wait_for
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
 PAGE = (ROOT / "deploy" / "resolvers.md").read_text()
-UNPACKED = Path(sys.prefix) / "systemd-resolved"  # `make` puts the package's files there, and installs it nowhere
+UNPACKED = (
+    Path(sys.prefix) / "systemd-resolved"
+)  # `make` puts the package's files there, and installs it nowhere
 LIMIT = 90.0  # seconds
 NODE = [sys.executable, "-m", "discovery"]
 
@@ -39,11 +41,15 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Booted]:
     with booted(tmp_path_factory.mktemp("booted")) as made:
         settings = ["store.path=/var/lib/node", "reverse_zones=[10.0.0.0/8]"]
         sets = [word for each in settings for word in ("--set", each)]
-        made.run("systemd-run", "--quiet", "--unit=node", f"--working-directory={ROOT}", *NODE, "serve", *sets)
+        made.run(
+            "systemd-run", "--quiet", "--unit=node", f"--working-directory={ROOT}", *NODE, "serve", *sets
+        )
         fields = ["--host", "10.0.0.7", "--port", "80", "--lease-ttl", "3600"]
         register = [*NODE, "register", "web.prod", "i1", *fields]
         here = ["env", "-C", str(ROOT)]
-        wait_for(lambda: made.run(*here, *register, check=False).returncode == 0, LIMIT, "the node takes writes")
+        wait_for(
+            lambda: made.run(*here, *register, check=False).returncode == 0, LIMIT, "the node takes writes"
+        )
         yield made
 
 
@@ -63,7 +69,9 @@ def check(machine: Booted, server: str, unit: str) -> None:
         assert "status: NXDOMAIN" in dig(machine, server, missing, "A")
         register = [*NODE, "register", f"{unit}.late", "i1", "--host", "10.0.0.8", "--lease-ttl", "3600"]
         machine.run("env", "-C", str(ROOT), *register)
-        wait_for(lambda: dig(machine, server, missing, "A", "+short") == "10.0.0.8\n", LIMIT, "it is found now")
+        wait_for(
+            lambda: dig(machine, server, missing, "A", "+short") == "10.0.0.8\n", LIMIT, "it is found now"
+        )
     except AssertionError as error:
         raise AssertionError(f"{error}\n{machine.journal(unit)[-3000:]}") from None
 
@@ -104,7 +112,9 @@ def test_dnsmasq(machine: Booted) -> None:
     put(machine, "dnsmasq")
     flags = ["--keep-in-foreground", "--conf-file=/dev/null", "--conf-dir=/etc/dnsmasq.d", "--no-resolv"]
     own = ["--listen-address=127.0.0.1", "--bind-interfaces", "--stop-dns-rebind"]
-    with started(machine, "recipe-dnsmasq", shutil.which("dnsmasq", path="/usr/sbin:/usr/bin") or "", *flags, *own):
+    with started(
+        machine, "recipe-dnsmasq", shutil.which("dnsmasq", path="/usr/sbin:/usr/bin") or "", *flags, *own
+    ):
         check(machine, "127.0.0.1", "recipe-dnsmasq")
         check_reverse(machine, "127.0.0.1")
 

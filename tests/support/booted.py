@@ -80,7 +80,11 @@ class Booted:
         """A folder of this machine, to a place in the memory of that one."""
         self.run("mkdir", "-p", target)
         with subprocess.Popen(["tar", "-C", str(source), "-c", "."], stdout=subprocess.PIPE) as pack:
-            subprocess.run(self.enter("tar", "-C", target, "--keep-directory-symlink", "-x"), stdin=pack.stdout, check=True)
+            subprocess.run(
+                self.enter("tar", "-C", target, "--keep-directory-symlink", "-x"),
+                stdin=pack.stdout,
+                check=True,
+            )
 
     def write(self, file: str, text: str) -> None:
         self.run("mkdir", "-p", os.path.dirname(file))

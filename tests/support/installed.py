@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -23,8 +23,10 @@ OFFLINE = ("PIP_NO_DEPS=1", "PIP_NO_INDEX=1", "PIP_DISABLE_PIP_VERSION_CHECK=1")
 PYTHON = os.path.realpath(sys.executable)
 
 
-def build_wheel(folder: Path, version: str = "") -> Path:
-    """Of this tree; `version`: what it says of itself in place of its own."""
+def build_wheel(
+    folder: Path, version: str = "", changes: Mapping[str, tuple[str, str]] | None = None
+) -> Path:
+    """Of this tree; `version`: what it says of itself in place of its own; `changes`: by file, a text and another."""
     source = folder / "source"
     ignored = shutil.ignore_patterns(".*", "*.so", "build", "__pycache__", "tests", "*.egg-info")
     shutil.copytree(ROOT, source, symlinks=True, ignore=ignored)
@@ -32,11 +34,32 @@ def build_wheel(folder: Path, version: str = "") -> Path:
         project = source / "pyproject.toml"
         own = next(line for line in project.read_text().splitlines() if line.startswith("version = "))
         project.write_text(project.read_text().replace(own, f'version = "{version}"'))
+    for file, (old, new) in (changes or {}).items():
+        text = (source / file).read_text()
+        assert old in text, f"{file} has no {old!r}"
+        (source / file).write_text(text.replace(old, new))
     command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(folder)]
     subprocess.run([*command, str(source)], check=True)
     (built,) = folder.glob("*.whl")
     shutil.rmtree(source)
     return built
+
+
+def environment_of(folder: Path, wheel: Path) -> Path:
+    """The command of an installation of its own, made in `folder`, that shares this one's packages."""
+    subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
+    pip = [
+        str(folder / "bin" / "pip"),
+        "install",
+        "--quiet",
+        "--no-deps",
+        "--no-index",
+        "--disable-pip-version-check",
+    ]
+    subprocess.run([*pip, str(wheel)], check=True)
+    (packages,) = folder.glob("lib/python3.*/site-packages")
+    (packages / "beside.pth").write_text(f"{sysconfig.get_path('purelib')}\n")
+    return folder / "bin" / "discovery"
 
 
 @contextmanager

@@ -91,12 +91,14 @@ def running_node(
     before: Sequence[str] = (),
     log: Path | None = None,
     pass_fds: Sequence[int] = (),
+    program: Sequence[str] = DISCOVERY,
 ) -> Iterator[RunningNode]:
     """A node with its store in `store`. `settings`: as for --set; `before`: further arguments; `under`: a program
-    to start it with; `pass_fds`: descriptors that it inherits. Ended, and checked for tracebacks, at the end."""
+    to start it with; `pass_fds`: descriptors that it inherits; `program`: another installation's. Ended, and checked
+    for tracebacks, at the end."""
     log = log or store.with_name(store.name + ".log")
     sets = ["dns.listen=['127.0.0.1:0']", "http.listen=['127.0.0.1:0']", f"store.path={store}", *settings]
-    serve = [*under, *DISCOVERY, "serve", *before, *(word for each in sets for word in ("--set", each))]
+    serve = [*under, *program, "serve", *before, *(word for each in sets for word in ("--set", each))]
     with log.open("a") as stderr:
         process = subprocess.Popen(
             serve,
