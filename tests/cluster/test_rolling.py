@@ -212,7 +212,11 @@ def versions(node: RunningNode) -> list[str]:
 
 def test_an_upgrade_to_the_next_version_and_back_loses_nothing_either(tmp_path: Path) -> None:
     """The next one is an installation of its own, which says more of its nodes than this one knows."""
-    changes = {"discovery/nodes.py": ("    started_at: str\n", '    started_at: str\n    rack: str = "r1"\n')}
+    record = "    started_at: str\n"
+    changes = {
+        "discovery/nodes.py": (record, f'{record}    rack: str = "r1"\n'),
+        "discovery/api/cluster.py": (record, f"{record}    rack: str\n"),
+    }
     (tmp_path / "wheel").mkdir()
     wheel = build_wheel(tmp_path / "wheel", "99.0.0", changes)
     following = [str(environment_of(tmp_path / "next", wheel))]
@@ -221,6 +225,7 @@ def test_an_upgrade_to_the_next_version_and_back_loses_nothing_either(tmp_path: 
         (before,) = set(versions(made.nodes[0]))
         roll(made, clients, following)
         wait_for(lambda: versions(made.nodes[0]) == ["99.0.0"] * 3, 60, "all are the next version")
+        assert all(each["rack"] == "r1" for each in made.nodes[0].call("GET", "/v1/cluster")[1]["nodes"])
         roll(made, clients, DISCOVERY)
         wait_for(lambda: versions(made.nodes[0]) == [before] * 3, 60, "all are this version again")
     check_nothing_is_lost(clients)
