@@ -5,7 +5,9 @@ Each member tells its health and its metrics on a further port, without TLS or l
 
 from __future__ import annotations
 
+import itertools
 import json
+import os
 import shutil
 import signal
 import socket
@@ -22,18 +24,28 @@ from tests.support.node import wait_for
 START_LIMIT = 30.0  # seconds
 
 
+FIRST_PORT, LAST_PORT = 10_000, 32_000  # below those that the kernel gives to connections by itself
+_tried = itertools.count(os.getpid() * 131 % (LAST_PORT - FIRST_PORT))  # processes begin apart
+
+
 def free_ports(count: int, host: str = "127.0.0.1") -> list[int]:
-    """Free now; all taken together, so that they differ; ascending, as messages name URLs in order."""
-    probes = []
-    try:
-        for _ in range(count):
-            probe = socket.socket()
-            probes.append(probe)
-            probe.bind((host, 0))
-        return sorted(int(probe.getsockname()[1]) for probe in probes)
-    finally:
-        for probe in probes:
-            probe.close()
+    """Free now, for TCP and UDP; ascending, as messages name URLs in order.
+
+    They stay free while nobody listens on them: no connection gets one as its own end, and no test the same ones again.
+    """
+    found: list[int] = []
+    for _ in range(LAST_PORT - FIRST_PORT):
+        if len(found) == count:
+            return sorted(found)
+        port = FIRST_PORT + next(_tried) % (LAST_PORT - FIRST_PORT)
+        try:
+            for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
+                with socket.socket(type=kind) as probe:
+                    probe.bind((host, port))
+        except OSError:  # somebody's
+            continue
+        found.append(port)
+    raise AssertionError(f"no {count} ports are free on {host}")
 
 
 def binary() -> str:
