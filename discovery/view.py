@@ -63,6 +63,8 @@ class View:
         self._ghosts: list[tuple[float, int, Branch]] = []
         self._foreign: dict[int, dict[bytes, Record]] = {}
         self._lease_ttls: dict[int, int] = {}
+        self._tags: dict[str, int] = {}  # each with the number of records that carry it
+        self._ports: dict[str, int] = {}
         self.root = Branch(b"", None)
         self.addresses = Branch(b"", None)  # the same records by their reverse names, for zones in `reverse`
         self.epoch = Branch(b"", None)
@@ -108,6 +110,12 @@ class View:
             if direct:
                 yield path, direct
             stack.extend(((*path, child.label), child) for child in reversed(branch.ordered()))
+
+    def has_tag(self, tag: str) -> bool:
+        return tag in self._tags
+
+    def has_port(self, name: str) -> bool:
+        return name in self._ports
 
     def serial(self, apex: Path) -> int:
         return self._serials[apex]
@@ -316,6 +324,11 @@ class View:
             self._unread(record.key, record.reason)
         else:
             self.unreadable.pop(record.key, None)
+        fields = record.fields
+        if fields is not None and (fields.tags or fields.ports):
+            for counts, words in ((self._tags, fields.tags), (self._ports, fields.ports)):
+                for word in words:
+                    counts[word] = counts.get(word, 0) + 1
         if record.lease and not record.lease_ttl:
             self._foreign.setdefault(record.lease, {})[record.key] = record
             record.lease_ttl = self._lease_ttls.get(record.lease, UNKNOWN)
@@ -330,6 +343,13 @@ class View:
 
     def _forget(self, record: Record, revision: int) -> None:
         """Takes a record out of everything but the tree, where nothing newer stands under its key."""
+        fields = record.fields
+        if fields is not None and (fields.tags or fields.ports):
+            for counts, words in ((self._tags, fields.tags), (self._ports, fields.ports)):
+                for word in words:
+                    counts[word] -= 1
+                    if not counts[word]:
+                        del counts[word]
         held = self._foreign.get(record.lease, {})
         if held.get(record.key) is record:
             del held[record.key]

@@ -79,6 +79,7 @@ class Matcher:
         self._left = self._most = max(
             SEARCHED * max_matched, SEARCHED_LEAST
         )  # that may still be looked through
+        self._room = self._most  # services that may still be taken, behind the names that are followed, too
         self._gave_up = False
 
     def match(self, path: Path) -> Match:
@@ -86,14 +87,20 @@ class Matcher:
         place = self.place_of(path)
         match = self._match(place)
         whole = match.branch
-        taken = self._gather(whole) if whole is not None else list(islice(match.records, self.max + 1))
-        match.alone = len(taken) == 1 and taken[0].path == place and not match.wild and not self.is_apex(path)
-        if len(taken) > self.max:
+        room = min(self.max, self._room)
+        taken = self._gather(whole, room) if whole is not None else list(islice(match.records, room + 1))
+        self._room -= min(len(taken), room)
+        if len(taken) > room:
             self.cut = True
             taken.pop()
             self.trace.remark(
-                f"more than {self.max} services match (dns.max_matched): the first of them are used"
+                f"more than {room} services match (dns.max_matched): the first of them are used"
+                if room == self.max
+                else f"{self._most} services were taken (see dns.max_matched), and no more are"
             )
+        else:
+            single = len(taken) == 1 and taken[0].path == place
+            match.alone = single and not match.wild and not self.is_apex(path)
         self.trace.matched(path, taken)
         match.records = grouped(taken, self.trace)
         return match
@@ -157,9 +164,9 @@ class Matcher:
             return Match(branch is not None, lost=branch is not None)
         return Match(above is not None or self._match(path[:wild]).exists, wild=True)
 
-    def _gather(self, branch: Branch) -> list[Record]:
-        """The first readable records of a branch, one more than `max` at the most."""
-        found = branch.gather(self.max + 1)
+    def _gather(self, branch: Branch, room: int) -> list[Record]:
+        """The first readable records of a branch, one more than `room` at the most."""
+        found = branch.gather(room + 1)
         readable = [record for record in found if record.fields is not None]
         if len(readable) < len(found):
             return list(self._readable(found))
@@ -211,7 +218,9 @@ class Matcher:
         service = self._match(path)
         service.branch = None
         wanted = tag.decode("utf-8", "surrogateescape")
-        found = self._chosen(service, lambda fields: wanted in fields.tags, f"it has no tag {wanted!r}")
+        without = f"it has no tag {wanted!r}"
+        is_anywhere = self._source.has_tag(wanted)
+        found = self._chosen(service, lambda fields: wanted in fields.tags, without, is_anywhere)
         unsure = service.wild or service.lost or self._gave_up
         service.exists = found is not None or (service.exists and unsure)
         service.records = found or ()
@@ -224,7 +233,8 @@ class Matcher:
         service = self._match(path)
         service.branch = None
         without = f"it has no named port {port_name!r}"
-        found = self._chosen(service, lambda fields: port_name in fields.ports, without)
+        is_anywhere = self._source.has_port(port_name)
+        found = self._chosen(service, lambda fields: port_name in fields.ports, without, is_anywhere)
         if found is not None:
             service.records, service.port_name, service.only = found, port_name, SRV_ONLY
             return service
@@ -234,9 +244,17 @@ class Matcher:
         return named
 
     def _chosen(
-        self, service: Match, wanted: Callable[[Fields], bool], without: str
+        self, service: Match, wanted: Callable[[Fields], bool], without: str, is_anywhere: bool
     ) -> Iterator[Record] | None:
-        """The services that are wanted, or None when there is none; `without` says why others are not."""
+        """The services that are wanted, or None when there is none; `without` says why others are not.
+
+        Anybody can make up tags and ports without end: those that are not `is_anywhere` cost no search.
+        """
+        if not is_anywhere:
+            if self.trace is not NO_TRACE:
+                for record in islice(service.records, self.max):
+                    self.trace.left_out(record, without)
+            return None
 
         def choose() -> Iterator[Record]:
             for record in self._search(service.records):
@@ -253,8 +271,16 @@ class Matcher:
         if not pattern:
             yield from branch.walk()
         elif pattern[0] in WILDCARDS:
+            rest = pattern[1:]
+            if rest and rest[0] not in WILDCARDS:  # one look for each, since such names can be made up without end
+                label, rest = rest[0], rest[1:]
+                for child in self._search(branch.each()):
+                    below = child.child(label)
+                    if below is not None:
+                        yield from self._expand(below, rest)
+                return
             for child in self._search(branch.each()):
-                yield from self._expand(child, pattern[1:])
+                yield from self._expand(child, rest)
         else:
             below = branch.child(pattern[0])
             if below is not None:

@@ -107,5 +107,11 @@ class Source(Protocol):
     def addresses(self) -> Branch:
         """The services by their address: a tree of reverse names. Empty when no reverse zone is configured."""
 
+    def has_tag(self, tag: str) -> bool:
+        """Whether any readable service carries it."""
+
+    def has_port(self, name: str) -> bool:
+        """Whether any readable service has a port named so (`http`, `dns/udp`)."""
+
     def serial(self, apex: Path) -> int:
         """The revision of the last batch that touched the zone."""

@@ -6,6 +6,7 @@ Work is counted in calls, so that a busy machine changes nothing.
 from __future__ import annotations
 
 import sys
+from itertools import product
 from types import FrameType
 
 import pytest
@@ -97,6 +98,58 @@ def test_no_question_costs_more_than_a_few_hundred_calls_a_service() -> None:
     assert most[0] < 300 * LIMIT, most
 
 
+# ---------------------------------------------------------------- behind names, and for names that are made up
+
+
+def steps(world: World, name: str, rtype: str) -> int:
+    """Lines of Python run for one answer made anew: loops without a call count, too."""
+    responder = world.responder(udp=True)
+    packet = query(name, rtype).to_wire()
+    count = 0
+
+    def note(frame: FrameType, event: str, argument: object) -> object:
+        nonlocal count
+        count += event == "line"
+        return note
+
+    sys.settrace(note)
+    try:
+        responder.respond(packet)
+    finally:
+        sys.settrace(None)
+    assert not world.counters.failed
+    return count
+
+
+def led_astray(targets: int, *, group: str) -> World:
+    """Instances whose hosts are patterns, each of which stands for the same very many services, or for the one that
+    is left of them."""
+    stored: dict[str, object] = {
+        f"i{number:04}.a.b.c.d": {"text": "t"} | ({"host": "10.0.0.1", "group": "other"} if group else {})
+        for number in range(1000)
+    }
+    if group:
+        stored["0.b.c.d"] = {"host": "10.0.0.2", "group": group}
+    labels = (("*", "any"), ("b", "*", "any"), ("c", "*", "any"), ("d", "*", "any"))
+    patterns = [".".join(each) for each in product(*labels)]
+    stored |= {f"w{n:03}.web": {"host": f"{patterns[n]}.d.test", "port": 80} for n in range(targets)}
+    return World(stored, max_matched=1000)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("group", ["", "one"])
+@pytest.mark.parametrize("rtype", ["SRV", "A"])
+def test_what_lies_behind_many_names_costs_no_more_than_behind_a_few(rtype: str, group: str) -> None:
+    few, many = (steps(led_astray(count, group=group), "web", rtype) for count in (8, 54))
+    assert many < 2 * few + 10_000
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["made-up.tag.s0", "_made-up._tcp.s0", "x.made-up.tag.s0", "a.tag.made-up.tag.s0"])
+def test_a_tag_or_port_that_nobody_has_costs_no_search(name: str) -> None:
+    assert steps(world(10, 6000), name, "A") < 1000
+
+
 # ---------------------------------------------------------------- what is given up is not denied
 
 
@@ -118,6 +171,7 @@ def test_what_is_found_within_the_bound_is_answered_and_what_may_lie_beyond_is_n
     response = world.ask(name, rtype)
     assert (response.rcode(), response.answer, world.counters.cut) == (0, [], 1)  # NODATA: it may be there
     assert tagged(last + 1, 9999, 5).ask(name, rtype).rcode() == 3
+    assert tagged(1100, 9999, 5).ask(name, rtype).rcode() == 3  # nobody has it anywhere
 
 
 def test_a_wildcard_looks_at_so_many_names() -> None:
