@@ -272,7 +272,9 @@ class Matcher:
             yield from branch.walk()
         elif pattern[0] in WILDCARDS:
             rest = pattern[1:]
-            if rest and rest[0] not in WILDCARDS:  # one look for each, since such names can be made up without end
+            if (
+                rest and rest[0] not in WILDCARDS
+            ):  # one look for each, since such names can be made up without end
                 label, rest = rest[0], rest[1:]
                 for child in self._search(branch.each()):
                     below = child.child(label)
