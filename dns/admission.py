@@ -39,6 +39,8 @@ class Answering(Protocol):
 
     def respond(self, packet: bytes, client: bytes = b"") -> Reply: ...
     def respond_all(self, packets: list[bytes], clients: list[bytes]) -> list[Reply]: ...
+    def judge(self, answer: bytes, packet: bytes, client: bytes) -> bytes | None:
+        """What is sent of an answer that was made elsewhere, for that question (`deferred`)."""
 
 
 class _Respond(Protocol):
@@ -50,6 +52,7 @@ class Admission:
 
     respond: _Respond
     respond_all: Callable[[list[bytes], list[bytes]], list[Reply]]
+    judge: Callable[[bytes, bytes, bytes], bytes | None]
 
     def __init__(
         self,
@@ -83,7 +86,7 @@ class Admission:
             answering = _Limited(
                 answering, self._responder, rate_limit, self._cookies, self._counters, self._clock
             )
-        self.respond, self.respond_all = answering.respond, answering.respond_all
+        self.respond, self.respond_all, self.judge = answering.respond, answering.respond_all, answering.judge
 
 
 class _OneByOne(ABC):
@@ -94,6 +97,9 @@ class _OneByOne(ABC):
 
     def respond_all(self, packets: list[bytes], clients: list[bytes]) -> list[Reply]:
         return list(map(self.respond, packets, clients))
+
+    def judge(self, answer: bytes, packet: bytes, client: bytes) -> bytes | None:
+        return answer
 
 
 class _Permitted(_OneByOne):
@@ -127,10 +133,10 @@ class _Limited(_OneByOne):
         self._clock = clock
 
     def respond(self, packet: bytes, client: bytes = b"") -> Reply:
-        """An answer that waits for other servers is not limited: only clients of `forward.allow` get one."""
         answer = self._answering.respond(packet, client)
-        if not isinstance(answer, bytes):
-            return answer
+        return self.judge(answer, packet, client) if isinstance(answer, bytes) else answer
+
+    def judge(self, answer: bytes, packet: bytes, client: bytes) -> bytes | None:
         verdict = self._rate_limit.judge(answer, client, self._clock())
         if verdict is Verdict.SEND or self._is_proven(packet, client):
             return answer

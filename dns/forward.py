@@ -17,6 +17,7 @@ import msgspec
 from discovery.dns import wire
 from discovery.dns.counters import DnsCounters
 from discovery.dns.foreign import Foreign, addresses
+from discovery.dns.places import Places
 from discovery.dns.records import RR
 from discovery.dns.source import Branch, Path, Source
 from discovery.dns.upstream import Ask, NoAnswer, Server, exchange
@@ -29,7 +30,7 @@ TOTAL_SECONDS = 4.0
 ROUNDS = 2
 OUTSIDE_SECONDS = 1.0  # for the outside names of one answer of ours
 MAX_OUTSIDE = 8
-MAX_IN_FLIGHT = 1000  # exchanges at a time; beyond, SERVFAIL
+MAX_IN_FLIGHT = 1000  # exchanges at a time, for one network as many as places are left; beyond, SERVFAIL
 SHUN_SECONDS = 10.0  # a server that did not answer goes behind the others for so long
 OVERHEAD = 500  # bytes of a kept answer beside its message
 
@@ -72,6 +73,7 @@ class Forwarder:
         self._kept: dict[tuple[Ask, tuple[Server, ...]], Kept] = {}
         self._bytes = 0
         self._in_flight: dict[tuple[Ask, tuple[Server, ...]], asyncio.Task[Kept]] = {}
+        self._places = Places()
         self._shunned: dict[Server, float] = {}
         self._allowed: dict[str, bool] = {}
 
@@ -136,8 +138,11 @@ class Forwarder:
         kept = self._kept.get((ask, servers))
         return kept if kept is not None and self._clock() - kept.at < kept.answer.ttl else None
 
-    async def ask(self, ask: Ask, servers: tuple[Server, ...]) -> Kept:
-        """The first usable answer of `servers`, tried in turn. Raises NoAnswer. Equal questions share one exchange."""
+    async def ask(self, ask: Ask, servers: tuple[Server, ...], network: bytes) -> Kept:
+        """The first usable answer of `servers`, tried in turn. Raises NoAnswer. Equal questions share one exchange.
+
+        `network`: the asking client's (`clients.network_of`), which an exchange takes a place of.
+        """
         kept = self.kept(ask, servers)
         if kept is not None:
             self._counters.forward_hits += 1
@@ -145,15 +150,18 @@ class Forwarder:
         key = (ask, servers)
         task = self._in_flight.get(key)
         if task is None:
-            if len(self._in_flight) >= MAX_IN_FLIGHT:
+            if not self._places.take(network, MAX_IN_FLIGHT):
                 self._counters.forward_failed += 1
-                raise NoAnswer(f"{MAX_IN_FLIGHT} questions are being forwarded already")
+                raise NoAnswer(
+                    f"of {MAX_IN_FLIGHT} places for forwarded questions none is left for that client"
+                )
             task = self._in_flight[key] = asyncio.create_task(self._try(ask, servers))
-            task.add_done_callback(lambda done: self._landed(key, done))
+            task.add_done_callback(lambda done: self._landed(key, network, done))
         return await asyncio.shield(task)
 
-    def _landed(self, key: tuple[Ask, tuple[Server, ...]], done: asyncio.Task[Kept]) -> None:
+    def _landed(self, key: tuple[Ask, tuple[Server, ...]], network: bytes, done: asyncio.Task[Kept]) -> None:
         self._in_flight.pop(key, None)
+        self._places.leave(network)
         if not done.cancelled():
             done.exception()  # looked at here, for those who asked may all have gone
 
@@ -207,14 +215,14 @@ class Forwarder:
 
     # ------------------------------------------------------------ for answers of ours
 
-    async def outside(self, names: Sequence[Path]) -> dict[Path, list[RR]]:
+    async def outside(self, names: Sequence[Path], network: bytes) -> dict[Path, list[RR]]:
         """The CNAMEs and addresses of outside names, for those that resolve: at most MAX_OUTSIDE, OUTSIDE_SECONDS."""
 
         async def resolve(name: Path, qtype: int) -> tuple[Path, list[RR], list[RR]]:
             servers = self.servers(name)
             if not servers:
                 return name, [], []
-            kept = await self.ask(Ask(wire.encode_name(name), qtype, False, False), servers)
+            kept = await self.ask(Ask(wire.encode_name(name), qtype, False, False), servers, network)
             return name, *addresses(kept.answer, name, self.age(kept))
 
         tasks = [

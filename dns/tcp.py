@@ -198,10 +198,12 @@ class Connection(asyncio.Protocol):
             at = end
             count += 1
             if isinstance(answer, Deferred):
-                self._defer(answer, packet)
-                if self._is_full():
-                    break
-                continue
+                deferred, answer = answer, self._deferred.at_once(answer, self._client)
+                if answer is None:
+                    self._defer(deferred, packet)
+                    if self._is_full():
+                        break
+                    continue
             if logging:
                 query_log.write(packet, answer, self._transport_name, self._client)
             if answer is not None:

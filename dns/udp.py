@@ -111,13 +111,16 @@ class UdpListener:
         if answer is LATER:
             return False
         if isinstance(answer, Deferred):
-            self._defer(answer, packet, client)
-            return True
+            self._defer(answer, packet, address, client)
+        else:
+            self._finish(answer, packet, client)
+        return True
+
+    def _finish(self, answer: bytes | None, packet: bytes, client: Client) -> None:
         if query_log.is_on():
             query_log.write(packet, answer, "udp", client[0])
         if answer is not None:
             self._send(answer, client)
-        return True
 
     def _wait(self, packet: bytes, address: bytes, client: Client) -> None:
         if not self._turns.wait(partial(self._go_on, packet, address, client)):
@@ -142,7 +145,7 @@ class UdpListener:
                     self._wait(packets[number], addresses[number], self._batch.client(number))
                     answers[number] = None
                 elif isinstance(answer, Deferred):
-                    self._defer(answer, packets[number], self._batch.client(number))
+                    self._defer(answer, packets[number], addresses[number], self._batch.client(number))
                     answers[number] = None
         return cast(list[bytes | None], answers)
 
@@ -151,17 +154,21 @@ class UdpListener:
             if answer is not LATER and not isinstance(answer, Deferred):
                 query_log.write(packets[number], answer, "udp", self._batch.client(number)[0])
 
-    def _defer(self, deferred: Deferred, packet: bytes, client: Client) -> None:
-        """Sends the answer when other servers have been asked."""
+    def _defer(self, deferred: Deferred, packet: bytes, address: bytes, client: Client) -> None:
+        """Sends the answer when other servers have been asked, where they must be."""
 
-        def send(task: asyncio.Task[bytes]) -> None:
-            if task.cancelled() or self._sock.fileno() < 0:
-                return
-            if query_log.is_on():
-                query_log.write(packet, task.result(), "udp", client[0])
-            self._send(task.result(), client)
+        def send(answer: bytes) -> None:
+            self._finish(self._responder.judge(answer, packet, address), packet, client)
 
-        self._deferred.start(deferred, client[0]).add_done_callback(send)
+        def end(task: asyncio.Task[bytes]) -> None:
+            if not task.cancelled() and self._sock.fileno() >= 0:
+                send(task.result())
+
+        answer = self._deferred.at_once(deferred, client[0])
+        if answer is not None:
+            send(answer)
+        else:
+            self._deferred.start(deferred, client[0]).add_done_callback(end)
 
 
 def enlarge(sock: socket.socket) -> None:

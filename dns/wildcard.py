@@ -89,13 +89,16 @@ class WildcardListener:
         if answer is LATER:
             return False
         if isinstance(answer, Deferred):
-            self._defer(answer, packet, told, client)
-            return True
+            self._defer(answer, packet, address, told, client)
+        else:
+            self._finish(answer, packet, told, client)
+        return True
+
+    def _finish(self, answer: bytes | None, packet: bytes, told: Ancillary, client: tuple[str, int]) -> None:
         if query_log.is_on():
             query_log.write(packet, answer, "udp", client[0])
         if answer is not None:
             self._send(answer, told, client)
-        return True
 
     def _go_on(self, packet: bytes, address: bytes, told: Ancillary, client: tuple[str, int]) -> bool:
         return self._sock.fileno() < 0 or self._answer(packet, address, told, client)
@@ -106,17 +109,23 @@ class WildcardListener:
         except OSError:  # a full buffer, an unreachable client, an address that is gone: its loss alone
             self._counters.dropped += 1
 
-    def _defer(self, deferred: Deferred, packet: bytes, told: Ancillary, client: tuple[str, int]) -> None:
-        """Sends the answer when other servers have been asked."""
+    def _defer(
+        self, deferred: Deferred, packet: bytes, address: bytes, told: Ancillary, client: tuple[str, int]
+    ) -> None:
+        """Sends the answer when other servers have been asked, where they must be."""
 
-        def send(task: asyncio.Task[bytes]) -> None:
-            if task.cancelled() or self._sock.fileno() < 0:
-                return
-            if query_log.is_on():
-                query_log.write(packet, task.result(), "udp", client[0])
-            self._send(task.result(), told, client)
+        def send(answer: bytes) -> None:
+            self._finish(self._responder.judge(answer, packet, address), packet, told, client)
 
-        self._deferred.start(deferred, client[0]).add_done_callback(send)
+        def end(task: asyncio.Task[bytes]) -> None:
+            if not task.cancelled() and self._sock.fileno() >= 0:
+                send(task.result())
+
+        answer = self._deferred.at_once(deferred, client[0])
+        if answer is not None:
+            send(answer)
+        else:
+            self._deferred.start(deferred, client[0]).add_done_callback(end)
 
 
 def source(told: Ancillary) -> Ancillary:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from ipaddress import ip_network
@@ -17,9 +18,11 @@ import dns.rrset
 import msgspec
 import pytest
 
-from discovery.dns import deferred, forward, upstream
+from discovery.dns import deferred, forward, rrl, upstream
 from discovery.dns import tcp as tcp_module
+from discovery.dns.admission import Limits
 from discovery.dns.forward import Routes
+from discovery.dns.rrl import Rates
 from discovery.dns.server import DnsServer
 from discovery.dns.source import Path
 from discovery.dns.upstream import Server
@@ -483,13 +486,49 @@ async def test_a_stale_view_says_so_beside_outside_names() -> None:
 
 
 async def test_a_flood_of_distinct_questions_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(forward, "MAX_IN_FLIGHT", 10)
+    monkeypatch.setattr(forward, "MAX_IN_FLIGHT", 20)
     await flooded([f"n{number}.example.com." for number in range(30)], answered=10, asked=10)
 
 
 async def test_a_flood_of_equal_questions_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(deferred, "MAX_WAITING", 20)
+    monkeypatch.setattr(deferred, "MAX_WAITING", 40)
     await flooded(["www.example.com."] * 30, answered=20, asked=1)
+
+
+async def test_a_flood_of_refusals_is_limited_and_none_of_them_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As without forwarding. Rates are not for loopback, which is all that there is everywhere."""
+    monkeypatch.setattr(rrl, "is_loopback", lambda client: False)
+    async with serving(knows(), WEB) as it:
+        it.server.limit(Limits(rates=Rates(errors=5)))
+        loop = asyncio.get_running_loop()
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+            client.setblocking(False)
+            client.connect(("127.0.0.1", it.port))
+            for number in range(40):
+                query = dns.message.make_query(f"n{number}.example.com.", "A")
+                query.flags &= ~dns.flags.RD
+                client.send(query.to_wire())
+            client.send(dns.message.make_query("web.d.test.", "A").to_wire())
+            answers: list[dns.message.Message] = []
+            async with asyncio.timeout(30):
+                while not answers or answers[-1].rcode() != dns.rcode.NOERROR or not answers[-1].answer:
+                    answers.append(dns.message.from_wire(await loop.sock_recv(client, 4096)))
+        counters = it.world.counters
+        assert counters.rate_limited + counters.slipped == 35
+        assert sum(each.rcode() == dns.rcode.REFUSED for each in answers) == 5
+        assert it.behind.asked == []
+
+
+async def test_what_other_servers_answer_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rrl, "is_loopback", lambda client: False)
+    async with serving(fails(dns.rcode.SERVFAIL), WEB) as it:
+        it.server.limit(Limits(rates=Rates(errors=2)))
+        assert (await it.ask("a.example.com.")).rcode() == dns.rcode.SERVFAIL
+        assert (await it.ask("b.example.com.")).rcode() == dns.rcode.SERVFAIL
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+            client.connect(("127.0.0.1", it.port))
+            client.send(dns.message.make_query("c.example.com.", "A").to_wire())
+            await until(lambda: it.world.counters.rate_limited == 1)
 
 
 async def flooded(names: Sequence[str], *, answered: int, asked: int) -> None:

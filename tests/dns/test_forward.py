@@ -54,9 +54,17 @@ class Set:
     def counters(self) -> DnsCounters:
         return self.world.counters
 
-    async def ask(self, path: Path = WWW, qtype: int = wire.A, *, do: bool = False, cd: bool = False) -> Kept:
+    async def ask(
+        self,
+        path: Path = WWW,
+        qtype: int = wire.A,
+        *,
+        do: bool = False,
+        cd: bool = False,
+        network: bytes = b"",
+    ) -> Kept:
         ask = Ask(wire.encode_name(path), qtype, do, cd)
-        return await self.forwarder.ask(ask, self.forwarder.servers(path))
+        return await self.forwarder.ask(ask, self.forwarder.servers(path), network)
 
     @property
     def seen(self) -> list[int]:
@@ -242,7 +250,7 @@ async def test_questions_that_differ_in_type_do_or_cd_are_not_equal() -> None:
 async def test_equal_questions_for_other_servers_are_not_equal() -> None:
     async with forwarding(knows(RECORD), knows()) as it:
         ask = Ask(wire.encode_name(WWW), wire.A, False, False)
-        both = (it.forwarder.ask(ask, (server.server,)) for server in it.servers)
+        both = (it.forwarder.ask(ask, (server.server,), b"") for server in it.servers)
         answers = await asyncio.gather(*both)
         assert [kept.answer.rcode for kept in answers] == [wire.NOERROR, wire.NXDOMAIN]
 
@@ -268,7 +276,7 @@ async def test_who_no_longer_waits_does_not_end_it_for_the_others() -> None:
 
 
 async def test_exchanges_in_flight_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(forward, "MAX_IN_FLIGHT", 5)
+    monkeypatch.setattr(forward, "MAX_IN_FLIGHT", 10)
     async with forwarding(knows()) as it:
         it.servers[0].gate.clear()
         waiting = [asyncio.create_task(it.ask((b"n%d" % number,))) for number in range(8)]
@@ -282,6 +290,20 @@ async def test_exchanges_in_flight_are_bounded(monkeypatch: pytest.MonkeyPatch) 
         await asyncio.gather(*(each for each in waiting if each not in done), same)
         assert it.seen == [5]
         assert (await it.ask((b"n7",))).answer.rcode == wire.NXDOMAIN
+
+
+async def test_one_network_leaves_places_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(forward, "MAX_IN_FLIGHT", 8)
+    async with forwarding(knows()) as it:
+        it.servers[0].gate.clear()
+        greedy = [asyncio.create_task(it.ask((b"n%d" % number,), network=b"a")) for number in range(20)]
+        await until_asked(it.servers[0], 4)
+        other = asyncio.create_task(it.ask((b"other",), network=b"b"))
+        await until_asked(it.servers[0], 5)
+        it.servers[0].gate.set()
+        assert (await other).answer.rcode == wire.NXDOMAIN
+        outcomes = await asyncio.gather(*greedy, return_exceptions=True)
+        assert sum(isinstance(each, NoAnswer) for each in outcomes) == 16
 
 
 async def test_closing_ends_what_is_in_flight() -> None:
@@ -377,8 +399,8 @@ async def test_an_answer_is_kept_for_the_servers_that_gave_it() -> None:
     async with forwarding(knows(RECORD), knows()) as it:
         ask = Ask(wire.encode_name(WWW), wire.A, False, False)
         first, second = (server.server for server in it.servers)
-        assert (await it.forwarder.ask(ask, (first,))).answer.rcode == wire.NOERROR
-        assert (await it.forwarder.ask(ask, (second,))).answer.rcode == wire.NXDOMAIN
+        assert (await it.forwarder.ask(ask, (first,), b"")).answer.rcode == wire.NOERROR
+        assert (await it.forwarder.ask(ask, (second,), b"")).answer.rcode == wire.NXDOMAIN
 
 
 # ---------------------------------------------------------------- whom to ask
@@ -507,7 +529,7 @@ async def test_outside_names_give_aliases_and_addresses_of_both_families() -> No
         "end.example.com. 50 AAAA 2001:db8::1",
     )
     async with forwarding(knows(*records)) as it:
-        found = await it.forwarder.outside([WWW])
+        found = await it.forwarder.outside([WWW], b"")
     end = from_text("end.example.com.")
     alias = RR(WWW, wire.CNAME, 300, (end,))
     v6 = bytes.fromhex("20010db8000000000000000000000001")
@@ -529,15 +551,15 @@ async def test_families_with_aliases_of_their_own_are_joined_at_the_name() -> No
 
 async def test_outside_names_that_do_not_resolve_are_left_out() -> None:
     async with forwarding(knows(RECORD)) as it:
-        found = await it.forwarder.outside([from_text("none.example.com."), WWW])
+        found = await it.forwarder.outside([from_text("none.example.com."), WWW], b"")
         assert {path for path, records in found.items() if records} == {WWW}
-        assert await it.forwarder.outside([]) == {}
+        assert await it.forwarder.outside([], b"") == {}
 
 
 async def test_no_more_than_eight_names_are_asked_for() -> None:
     paths = [from_text(f"n{number}.example.com.") for number in range(12)]
     async with forwarding(knows()) as it:
-        await it.forwarder.outside(paths)
+        await it.forwarder.outside(paths, b"")
         asked = {text.split(" ")[0] for text in it.servers[0].texts}
     assert (MAX_OUTSIDE, OUTSIDE_SECONDS) == (8, 1.0)
     assert asked == {f"n{number}.example.com." for number in range(8)}
@@ -552,7 +574,7 @@ async def test_names_that_come_late_are_left_out(monkeypatch: pytest.MonkeyPatch
         return [] if asked.text.startswith(late) else [reply(asked, RECORD)]
 
     async with forwarding(script) as it, asyncio.timeout(5):
-        found = await it.forwarder.outside([from_text(late), WWW])
+        found = await it.forwarder.outside([from_text(late), WWW], b"")
         assert [path for path, records in found.items() if records] == [WWW]
 
 
@@ -563,7 +585,7 @@ async def test_a_name_with_one_family_late_has_the_other(monkeypatch: pytest.Mon
         return [] if asked.text.endswith("AAAA") else [reply(asked, RECORD)]
 
     async with forwarding(script) as it:
-        found = await it.forwarder.outside([WWW])
+        found = await it.forwarder.outside([WWW], b"")
         assert [rr.rtype for rr in found[WWW]] == [wire.A]
 
 
@@ -572,6 +594,6 @@ async def test_outside_names_go_to_their_stub_zone() -> None:
         host, port = it.servers[1].server
         it.world.put("a.example.com.stub.dns", {"host": host, "port": port})
         routes = Routes(upstreams=(it.servers[0].server,), stubs=True)
-        found = await forwarder_of(it.world, routes).outside([WWW])
+        found = await forwarder_of(it.world, routes).outside([WWW], b"")
         assert [rr.rtype for rr in found[WWW]] == [wire.A]
         assert it.seen == [0, 2]
