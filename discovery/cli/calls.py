@@ -23,7 +23,7 @@ R = TypeVar("R")
 T = TypeVar("T")
 
 TIMEOUT = 10.0  # seconds for one call, connecting included
-COMPLETION_SECONDS = 1.0  # a person waits with a finger on the tab key
+COMPLETION_SECONDS = 2.0  # a person waits with a finger on the tab key
 COMPLETIONS = 200
 
 

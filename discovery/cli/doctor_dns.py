@@ -18,7 +18,7 @@ from discovery.config import Config, parse_address
 from discovery.errors import DiscoveryError
 
 RESOLV_CONF = Path("/etc/resolv.conf")
-TIMEOUT = 1.0  # seconds a try
+TIMEOUT = 3.0  # seconds a try
 MAX_NAMESERVERS = 3  # that the C library looks at
 PATIENCE = 5  # seconds a try, the C library's default
 
