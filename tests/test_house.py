@@ -252,6 +252,8 @@ def test_the_wheel_holds_every_module(tmp_path: Path, compiler: str | None) -> N
         file = module.replace(".", "/")
         assert {f"{file}.py", f"{file}/__init__.py"} & packed, module
     assert "discovery/py.typed" in packed
+    for asset in (ROOT / "discovery" / "web").iterdir():
+        assert f"discovery/web/{asset.name}" in packed
 
 
 @pytest.mark.slow

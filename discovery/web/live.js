@@ -8,6 +8,8 @@ import { ask, compareClocks, get, told } from "/page/api.js";
 const LOOK_EVERY = 5000;
 const LOOK_LIMIT = 8000;
 const SILENCE = 25000;  // the node says something at least every 15 s
+const UNSEEN = 10000;   // a browser has six connections to a node: a tab that nobody sees gives its own back
+const AGAIN = 300;      // ms after a stream that the node ended
 const GATHER = 40;      // ms in which changes are told together
 const PAUSES = [0, 500, 1000, 2000];
 
@@ -74,12 +76,31 @@ async function read(response) {
 }
 
 let stream = null;
+let leaving = 0;
+
+document.addEventListener("visibilitychange", () => {
+  clearTimeout(leaving);
+  if (document.hidden) leaving = setTimeout(() => stream?.abort(), UNSEEN);
+  else look();
+});
+
+const seen = () => new Promise((resolve) => {
+  const check = () => {
+    if (document.hidden) return;
+    document.removeEventListener("visibilitychange", check);
+    resolve();
+  };
+  document.addEventListener("visibilitychange", check);
+  check();
+});
+
 const pause = (ms) => new Promise((resolve) => { setTimeout(resolve, ms); });
 const token = () => new Promise((resolve) => told.addEventListener("token", resolve, { once: true }));
 
 /** As long as the page is open. */
 export async function follow() {
   let failures = 0;
+  let away = false;
   setInterval(look, LOOK_EVERY);
   for (;;) {
     await pause(PAUSES[Math.min(failures, PAUSES.length - 1)]);
@@ -93,11 +114,18 @@ export async function follow() {
       const response = await ask("/v1/watch", { signal: stream.signal, headers: { Accept: "text/event-stream", "Last-Event-ID": String(revision) } });
       const back = state.state !== "live";
       become("live");
-      if (back && failures) live.dispatchEvent(new Event("anew"));
+      if ((back && failures) || away) live.dispatchEvent(new Event("anew"));
+      away = false;
       failures = 0;
       compareClocks().catch(() => {});
       await read(response);
+      await pause(AGAIN);
     } catch (problem) {
+      if (problem.name === "AbortError" && document.hidden) {
+        await seen();
+        away = true;
+        continue;
+      }
       failures += 1;
       if (problem.status === 410) revision = null;  // compacted, or another store
       else if (problem.wantsToken) {
@@ -128,6 +156,5 @@ async function look(thrown = false) {
   }
 }
 
-/** Looks now: when something was written, or the page is seen again. */
+/** Looks now, when something was written. */
 export const lookNow = () => look();
-document.addEventListener("visibilitychange", () => look());

@@ -96,6 +96,25 @@ def test_a_node_that_hangs_is_told_though_its_connection_stands(tmp_path: Path, 
         expect(page.locator(".services .name")).to_have_text("web.prod")
 
 
+def test_a_tab_that_nobody_sees_gives_its_connection_back(tmp_path: Path, seen: Tab) -> None:
+    """The browser has six to a node: with as many open tabs the next one would wait for ever."""
+    show = """hidden => {
+      Object.defineProperty(document, "hidden", {value: hidden, configurable: true});
+      document.dispatchEvent(new Event("visibilitychange"));
+    }"""
+    with running_node(tmp_path / "store") as node:
+        page = seen.open(node.url)
+        with page.expect_event("requestfailed", lambda request: request.url.endswith("/v1/watch")):
+            page.evaluate(show, True)
+        put(node, "web.prod/i1")
+        with page.expect_request("**/v1/watch"):
+            page.evaluate(show, False)
+        expect(page.locator(".services .name")).to_have_text("web.prod")
+        put(node, "more.prod/i1")
+        expect(page.locator(".services .name")).to_have_text(["more.prod", "web.prod"])
+        expect(page.locator("#link")).to_have_attribute("data-state", "live")
+
+
 def test_a_token_is_asked_for_used_and_kept_for_this_tab_alone(
     tmp_path: Path, browser: Browser, seen: Tab
 ) -> None:
