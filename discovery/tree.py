@@ -7,7 +7,7 @@ for it promises that versions move first.
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 
 import msgspec
@@ -147,20 +147,33 @@ class Branch:
         return self.children.get(label)
 
     def ordered(self) -> Sequence[Branch]:
+        return [self.children[label] for label in self.order]
+
+    @property
+    def order(self) -> list[bytes]:
+        """The children's labels, sorted; not to be changed."""
         if self._order is None:
             self._order = sorted(self.children)
-        return [self.children[label] for label in self._order]
+        return self._order
 
     def walk(self) -> Iterator[Record]:
-        stack: list[Iterator[Branch]] = [iter((self,))]
-        while stack:
-            for branch in stack[-1]:
-                yield from branch.records
-                if branch.children:
-                    stack.append(branch.each())
-                    break
-            else:
-                stack.pop()
+        return _walk([iter((self,))])
+
+    def walk_behind(self, path: Path) -> Iterator[Record]:
+        """What `walk` gives behind the branch at `path` below this one, or behind where it would stand."""
+        stack: list[Iterator[Branch]] = []
+        branch: Branch | None = self
+        for label in path:
+            assert branch is not None
+            order = branch.order
+            stack.append(map(branch.children.__getitem__, order[bisect_right(order, label) :]))
+            branch = branch.child(label)
+            if branch is None:
+                break
+        else:
+            assert branch is not None
+            stack.append(branch.each())
+        return _walk(stack)
 
     def gather(self, limit: int) -> list[Record]:
         """The first of `walk`, until `limit` readable ones are among them: as quick as it can be for very many."""
@@ -184,9 +197,7 @@ class Branch:
 
     def each(self) -> Iterator[Branch]:
         """The children in key order, one by one: for those who may stop early."""
-        if self._order is None:
-            self._order = sorted(self.children)
-        return map(self.children.__getitem__, self._order)
+        return map(self.children.__getitem__, self.order)
 
     def add(self, label: bytes) -> Branch:
         if self.children is _NONE:
@@ -255,3 +266,15 @@ class Branch:
         if self.parent._order is not None:
             order = self.parent._order
             del order[bisect_left(order, self.label)]
+
+
+def _walk(stack: list[Iterator[Branch]]) -> Iterator[Record]:
+    """The records of these branches and all below them, the last iterator's first."""
+    while stack:
+        for branch in stack[-1]:
+            yield from branch.records
+            if branch.children:
+                stack.append(branch.each())
+                break
+        else:
+            stack.pop()

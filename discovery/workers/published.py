@@ -8,7 +8,7 @@ is told like the one of a new worker.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from itertools import islice
+from itertools import islice, takewhile
 from typing import Protocol
 
 from discovery.kv.contract import KV, Event
@@ -76,11 +76,12 @@ class PublishedView(View):
 
 def whole(view: View) -> Iterator[Told]:
     """All that a view holds. It may change between two messages, when who listens is told of the changes as well."""
-    if view.ready:
-        records = view.root.walk()
-        held = list(records)
-        for at in range(0, len(held), PIECE):
-            yield Records([record.copy() for record in islice(held, at, at + PIECE) if view.has(record)])
+    records = view.root.walk() if view.ready else iter(())
+    while piece := list(islice(records, PIECE)):
+        last = piece[-1].path  # records of one name stay together, for the next piece begins behind the name
+        piece += takewhile(lambda record, last=last: record.path == last, records)  # type: ignore[misc]
+        yield Records([record.copy() for record in piece])
+        records = view.root.walk_behind(last)  # whatever has come and gone meanwhile
     yield Loaded(view.standing())
 
 

@@ -6,12 +6,14 @@ import random
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
+import pytest
+
 from discovery import names
 from discovery.kv.contract import KV, Event
 from discovery.tree import Branch
 from discovery.view import View
 from discovery.workers import messages, published
-from discovery.workers.messages import HEADER, Batch, Told, frame
+from discovery.workers.messages import HEADER, Batch, Records, Told, frame
 from discovery.workers.published import PIECE, PublishedView, follow, whole
 from tests.support.dns import kv
 
@@ -162,6 +164,29 @@ def test_the_walk_survives_what_changes_beneath_it(rng: random.Random) -> None:
         published.PIECE = pieces
     assert revision > 150
     assert content(worker.view) == content(main)
+
+
+def test_a_view_is_told_from_where_it_was_told_to_without_a_look_at_all_of_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """So a piece takes what a piece takes, however much there is; several records of one name stay together."""
+    monkeypatch.setattr(published, "PIECE", 3)
+    main, _ = main_view()
+    same = [kv(f"/skydns/test/d/two/{label}", HOST, 2) for label in ("A", "a")]
+    main.restore([*same, *(kv(f"{number}.web", HOST, 2) for number in range(5))], 2, 0.0)
+    told = whole(main)
+    first = next(told)
+    assert isinstance(first, Records)
+    main.apply([Event(kv("9.web", HOST, 3))], 3, 0.0)
+    gone = KV(kv("0.web", HOST).key, b"", 0, 4, 0)
+    main.apply([Event(gone, deleted=True)], 4, 0.0)
+    keys = [copy.key for copy in first.copies]
+    for message in told:
+        if isinstance(message, Records):
+            keys += [copy.key for copy in message.copies]
+    assert sorted(keys) == sorted(
+        {each.key for each in same} | {kv(f"{n}.web", HOST).key for n in (*range(5), 9)}
+    )
 
 
 def test_a_worker_knows_nothing_before_the_main_view_does() -> None:
