@@ -37,6 +37,7 @@ QUESTIONS = 1000  # a second
 CONNECTIONS = 32
 TICK = 0.02  # seconds
 BATCH = 1000
+MOST = 10_000  # leases a call
 SIZES = (1_000, 10_000, 100_000)
 RESULTS = Path(__file__).with_name("RESULTS_SIZING.md")
 GUIDE = ROOT / "deploy" / "operations.md"
@@ -91,7 +92,7 @@ def measured(size: int) -> Row:
             many = [beats(node, leases[start : start + AT_ONCE]) for start in range(0, size, AT_ONCE)]
             together = window(node, lambda: paced(node, many, len(many) / EVERY, EVERY))
             alone = window(node, lambda: paced(node, one_each, size / EVERY, EVERY))
-            paced(node, many, len(many) / EVERY, EVERY / 2)  # those that the window above may have left
+            renew(node, leases)  # those that the window above may have left
             questions = write_questions(
                 Path(folder) / "questions",
                 [(f"{name[1]}.{name[0]}.discovery.internal", "A") for name in names(size)],
@@ -115,7 +116,7 @@ def measured(size: int) -> Row:
             asked = window(node, ask_and_beat)
             memory = resident(node)
             expired = size - counted(node)
-            paced(node, many, len(many) / EVERY, EVERY / 2)
+            renew(node, leases)
         disk = sum(file.stat().st_size for file in store.iterdir())
         begin = time.monotonic()
         with running_node(store):
@@ -136,13 +137,11 @@ def registered(node: RunningNode, size: int) -> list[str]:
     leases: list[str] = []
     done = threading.Event()
 
-    def renew() -> None:
+    def go_on() -> None:
         while not done.wait(EVERY / 2):
-            held = list(leases)
-            for start in range(0, len(held), 10_000):
-                post(node, "/v1/heartbeats", {"leases": held[start : start + 10_000]})
+            renew(node, list(leases))
 
-    renewing = threading.Thread(target=renew)
+    renewing = threading.Thread(target=go_on)
     renewing.start()
     wanted = names(size)
     try:
@@ -166,6 +165,12 @@ def registered(node: RunningNode, size: int) -> list[str]:
         done.set()
         renewing.join()
     return leases
+
+
+def renew(node: RunningNode, leases: Sequence[str]) -> None:
+    """All, as fast as it goes."""
+    for start in range(0, len(leases), MOST):
+        post(node, "/v1/heartbeats", {"leases": leases[start : start + MOST]})
 
 
 def post(node: RunningNode, path: str, body: object) -> dict[str, list[dict[str, str]]]:

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.support.node import environment, wait_for
+from tests.support.node import ROOT, environment, wait_for
 
 BOOT_LIMIT = 120.0  # seconds
 BOOT = r"""
@@ -29,6 +29,7 @@ mount -t sysfs -o ro sysfs sys
 mount -t cgroup2 cgroup2 sys/fs/cgroup
 for each in run tmp dev; do mount -t tmpfs -o mode=1777 tmpfs "$each"; done
 chmod 755 run dev
+mkdir -p "./$2" && mount --bind "$2" "./$2" && mount -o remount,ro,bind "./$2"   # wherever the checkout is
 for each in null zero full random urandom tty; do touch "dev/$each"; mount --bind "/dev/$each" "dev/$each"; done
 ln -s /proc/self/fd dev/fd
 ln -s pts/ptmx dev/ptmx
@@ -103,7 +104,19 @@ def booted(folder: Path) -> Iterator[Booted]:
     flags = ["--mount", "--pid", "--fork", "--cgroup", "--uts", "--ipc", "--net", "--kill-child"]
     with log.open("wb") as said:
         process = subprocess.Popen(
-            ["setpriv", "--pdeathsig", "KILL", "unshare", *flags, "bash", "-c", BOOT, "boot", str(space)],
+            [
+                "setpriv",
+                "--pdeathsig",
+                "KILL",
+                "unshare",
+                *flags,
+                "bash",
+                "-c",
+                BOOT,
+                "boot",
+                str(space),
+                str(ROOT),
+            ],
             stdin=subprocess.DEVNULL,
             stdout=said,
             stderr=said,
