@@ -287,7 +287,7 @@ def figures(rows: Sequence[Row]) -> list[str]:
     wanted = ", ".join(f"{row.instances / EVERY:,.0f}" for row in rows)
     lines += [
         "",
-        f"{wanted} beats/s were offered; where fewer were answered, a node takes no more one by one.",
+        f"{wanted} beats/s were offered; where fewer were answered, node and client together had no more of the CPU.",
     ]
     return lines
 
