@@ -106,10 +106,13 @@ class View:
         stack = [(apex, top)] if top is not None else []
         while stack:
             path, branch = stack.pop()
-            direct = sum(len(child.records) for child in branch.children.values())
-            if direct:
-                yield path, direct
-            stack.extend(((*path, child.label), child) for child in reversed(branch.ordered()))
+            if branch.direct:
+                yield path, sum(len(child.records) for child in branch.children.values())
+            if branch.services > (
+                branch.direct > 0
+            ):  # instances themselves, which are most, are not looked at
+                below = [child for child in branch.ordered() if child.services]
+                stack.extend(((*path, child.label), child) for child in reversed(below))
 
     def has_tag(self, tag: str) -> bool:
         return tag in self._tags

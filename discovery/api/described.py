@@ -281,7 +281,7 @@ CALLS: Mapping[tuple[str, str], Call] = {
         "What DNS answers and why: keys, rules, where TTLs come from",
         {200: lookup.Lookup},
         query=(
-            Parameter("name", "a whole domain name; without it, the root", TEXT),
+            Parameter("name", "a whole domain name; `.` is the root", TEXT),
             Parameter("type", "a record type, such as SRV or TYPE64", {"type": "string", "default": "A"}),
         ),
     ),
