@@ -18,6 +18,7 @@ from discovery.dns.following import NOTHING, Follower, Outside
 from discovery.dns.matching import Match, Matcher
 from discovery.dns.records import RR, Answer, Node, bundles, host_of, number, rrsets
 from discovery.dns.source import Path, Record, Source
+from discovery.dns.stamps import few
 from discovery.dns.trace import NO_TRACE, Trace
 from discovery.dns.zone import SOA_EXPIRE, SOA_REFRESH, SOA_RETRY, Zone, Zones
 
@@ -69,7 +70,7 @@ def synthesize(
         answer.rcode = wire.FORMERR
     else:
         synthesis.respond()
-    answer.stamps = tuple(synthesis.matcher.stamps.items())
+    answer.stamps = few(synthesis.matcher.stamps)
     answer.cut = synthesis.matcher.cut
     answer.wanted = tuple(synthesis.follower.wanted)
     if source.stale:

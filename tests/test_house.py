@@ -100,6 +100,7 @@ PURE = {
     "dns/records.py",
     "dns/matching.py",
     "dns/following.py",
+    "dns/stamps.py",
     "dns/synthesis.py",
     "dns/answer.py",
     "dns/access.py",
