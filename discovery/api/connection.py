@@ -140,10 +140,12 @@ class Connection(RequestHandler):
     async def start(self) -> None:
         """aiohttp's, which closes the connection at its end; what then waits to be sent must not wait for ever."""
         transport = self.transport
-        await super().start()
-        if transport is not None and self._admitted and transport.get_write_buffer_size():
-            self._leaving = transport
-            self._watch(transport)
+        try:
+            await super().start()
+        finally:  # it is cancelled where nobody asked again in time
+            if transport is not None and self._admitted and transport.get_write_buffer_size():
+                self._leaving = transport
+                self._watch(transport)
 
     # ------------------------------------------------------------ hot calls
 
@@ -202,6 +204,8 @@ class Connection(RequestHandler):
         assert self._parser is not None
         assert self._request_factory is not None
         self._parser.message_consumed()
+        if self._manager is not None:
+            self._manager.requests_count += 1
         if self._buffer_paused and len(self._messages) <= self._msg_queue_resume_size:
             self._resume_reading_if_drained()
         request = cast(

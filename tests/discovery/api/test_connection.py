@@ -161,8 +161,9 @@ async def test_who_takes_nothing_of_an_answer_is_cut_off(more: str) -> None:
         assert not connection.connected
 
 
-async def test_the_rest_of_a_last_answer_does_not_wait_for_ever() -> None:
-    """One that the transport's buffer holds, so that nothing but its client waits for it."""
+@pytest.mark.parametrize("more", ["keep-alive", "close"])
+async def test_the_rest_of_a_last_answer_does_not_wait_for_ever(more: str) -> None:
+    """One that the transport's buffer holds, so that nothing but its client waits for it; then nobody asks again."""
 
     async def small(request: web.Request) -> web.Response:
         assert request.transport is not None
@@ -174,15 +175,15 @@ async def test_the_rest_of_a_last_answer_does_not_wait_for_ever() -> None:
     app = web.Application()
     app.router.add_get("/", small)
     admission = Admission(HttpConfig(), Metrics())
-    runner = Runner(app, admission, shutdown_timeout=0.1, write_seconds=0.05)
+    runner = Runner(app, admission, shutdown_timeout=0.1, write_seconds=0.05, keepalive_timeout=0.05)
     await runner.setup()
     try:
         await web.TCPSite(runner, "127.0.0.1", 0).start()
         with socket.socket() as client:
             client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             client.connect(runner.addresses[0][:2])
-            client.send(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-            await until(lambda: bool(answered) and len(admission) == 0, seconds=5)
+            client.send(f"GET / HTTP/1.1\r\nHost: x\r\nConnection: {more}\r\n\r\n".encode())
+            await until(lambda: bool(answered) and len(admission) == 0, seconds=30)
     finally:
         await runner.cleanup()
 
