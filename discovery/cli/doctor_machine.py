@@ -13,7 +13,7 @@ import socket
 import stat
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from discovery.cli import findings
@@ -58,14 +58,22 @@ def _port(setting: str, host: str, port: int, kind: str) -> Finding:
     if number != errno.EADDRINUSE:
         said = f"{what} can't be listened on: {os.strerror(number or 0)}"
         return Finding("ports", "wrong", said, f"set {setting} to another address")
-    who = _owner(port, kind)
-    if who is None:
+    return taken(setting, what, _holders(port, kind))
+
+
+def taken(setting: str, what: str, holders: Mapping[int, Sequence[str]]) -> Finding:
+    """A port that is in use, by processes with these command lines. Several hold it where a parent has opened it,
+    or where a node has workers."""
+    if not holders:
         said = f"{what} is in use; by whom only root can see"
         return Finding("ports", "warning", said, "run `discovery doctor` as root, or `ss -lntup`")
-    pid, words = who
-    if is_node(words):
-        return Finding("ports", "ok", f"{what} is a node's (pid {pid})")
-    program = Path(words[0]).name if words else "?"
+    for pid, words in holders.items():
+        if is_node(words):
+            return Finding("ports", "ok", f"{what} is a node's (pid {pid})")
+    pid = next((pid for pid in holders if pid != 1), 1)
+    program = Path(holders[pid][0]).name if holders[pid] else "?"
+    if pid == 1 and program in ("systemd", "init"):
+        return Finding("ports", "ok", f"{what} is held by systemd for discovery.socket")
     do = f"stop it, or set {setting} to another address"
     if "systemd-resolve" in program:
         do = "listen on addresses of this machine rather than on all, or set DNSStubListener=no in resolved.conf"
@@ -77,8 +85,9 @@ def is_node(words: Sequence[str]) -> bool:
     return "serve" in words and any(Path(word).name == "discovery" for word in words)
 
 
-def _owner(port: int, kind: str) -> tuple[int, list[str]] | None:
-    """The process that listens on a port of any address, and its command; None: it can't be seen."""
+def _holders(port: int, kind: str) -> dict[int, list[str]]:
+    """The processes that hold a port of any address, by pid from the least, and their commands; none: they can't
+    be seen."""
     inodes = set()
     for family in ("", "6"):
         try:
@@ -89,14 +98,15 @@ def _owner(port: int, kind: str) -> tuple[int, list[str]] | None:
             columns = line.split()
             if int(columns[1].rpartition(":")[2], 16) == port and columns[3] in ("0A", "07"):
                 inodes.add(f"socket:[{columns[9]}]")
-    for folder in Path("/proc").glob("[0-9]*"):
+    holders = {}
+    for pid in sorted(int(folder.name) for folder in Path("/proc").glob("[0-9]*")):
+        folder = Path(f"/proc/{pid}")
         try:
             if any(os.readlink(each) in inodes for each in (folder / "fd").iterdir()):
-                words = (folder / "cmdline").read_bytes().decode(errors="replace").split("\0")
-                return int(folder.name), words
+                holders[pid] = (folder / "cmdline").read_bytes().decode(errors="replace").split("\0")
         except OSError:
             continue
-    return None
+    return holders
 
 
 def disk(config: Config) -> Iterator[Finding]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -73,3 +74,29 @@ def test_a_node_is_looked_at_from_all_sides(tmp_path: Path) -> None:
             f"(pid {os.getpid()})" in each["said"] for each in found["ports"] if each["verdict"] == "wrong"
         )
         assert any("there is no file" in each["said"] for each in found["permissions"])
+
+
+# Systemd's last step before the program: the sockets are where LISTEN_FDS says, and the parent keeps them as well.
+HAND_ON = (
+    "import os, sys; os.dup2(int(sys.argv[1]), 3); os.dup2(int(sys.argv[2]), 4);"
+    "os.environ |= {'LISTEN_FDS': '2', 'LISTEN_PID': str(os.getpid())};"
+    "os.execv(sys.argv[3], sys.argv[3:])"
+)
+
+
+def test_sockets_that_the_nodes_parent_holds_are_the_nodes(tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    with (
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp,
+        socket.create_server(("127.0.0.1", 0)) as tcp,
+    ):
+        udp.bind(tcp.getsockname())
+        held = (udp.fileno(), tcp.fileno())
+        with running_node(
+            store, under=(sys.executable, "-c", HAND_ON, *map(str, held)), pass_fds=held
+        ) as node:
+            status, found = look(node, store, "--resolver", f"127.0.0.1:{node.dns_port}")
+    said = [each["said"] for each in found["ports"]]
+    assert len(said) == 3
+    assert all(one.endswith(f"is a node's (pid {node.process.pid})") for one in said), said
+    assert status == 0, found

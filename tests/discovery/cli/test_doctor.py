@@ -46,6 +46,26 @@ def test_a_port_that_is_taken_says_by_whom(tmp_path: Path, taken: int) -> None:
     assert (found.verdict, found.do) == ("wrong", "stop it, or set http.listen to another address")
 
 
+NODE = ["/usr/bin/python3", "/opt/discovery/bin/discovery", "serve"]
+
+
+@pytest.mark.parametrize(
+    ("holders", "verdict", "end"),
+    [
+        ({}, "warning", "by whom only root can see"),
+        ({1: ["/sbin/init"], 70: NODE, 71: NODE}, "ok", "is a node's (pid 70)"),
+        ({1: ["/usr/lib/systemd/systemd", "--system"]}, "ok", "is held by systemd for discovery.socket"),
+        ({1: ["/sbin/init"], 70: ["/usr/sbin/named", "-f"]}, "wrong", "is taken by named (pid 70)"),
+        ({1: ["/usr/sbin/nginx"]}, "wrong", "is taken by nginx (pid 1)"),
+    ],
+)
+def test_who_holds_a_port(holders: dict[int, list[str]], verdict: str, end: str) -> None:
+    found = doctor_machine.taken("dns.listen", "port 53", holders)
+    assert found.verdict == verdict
+    assert found.said.endswith(end)
+    assert bool(found.do) == (verdict != "ok")
+
+
 def test_a_port_that_is_free_and_an_address_that_is_elsewhere(tmp_path: Path) -> None:
     with socket.socket() as kept:  # bound, so that nobody else gets it, and not listening, so that it is free
         kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
