@@ -20,18 +20,33 @@ const banners = document.getElementById("banners");
 let view = null;
 let stale = null;
 let trouble = "";
+let astray = "";  // an address that says nothing the page can read
 
 // ------------------------------------------------------------ views
 
+function decoded(text) {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return null;  // such as a lone %
+  }
+}
+
 function route() {
+  astray = "";
   const [path, query] = location.hash.replace(/^#\/?/, "").split("?");
   const [name, first, tab] = path.split("/");
   const parameters = new URLSearchParams(query);
   if (name === "service" && first) {
-    parameters.set("service", decodeURIComponent(first));
+    const service = decoded(first);
+    if (service === null) {
+      astray = location.hash;
+      return ["services", new URLSearchParams()];
+    }
+    parameters.set("service", service);
     if (tab) parameters.set("tab", tab);
   }
-  return [name in VIEWS && (name !== "service" || first) ? name : "services", parameters];
+  return [Object.hasOwn(VIEWS, name) && (name !== "service" || first) ? name : "services", parameters];
 }
 
 function show() {
@@ -49,6 +64,7 @@ function show() {
   document.title = `${typeof title === "function" ? title(parameters) : title} · Discovery`;
   scrollTo(0, 0);
   view = VIEWS[name].mount(content, parameters, { fail });
+  drawBanners();
 }
 
 /** A view could not show what it should. What the state of the node explains is said above already. */
@@ -111,6 +127,7 @@ function drawBanners() {
   if (overview?.unreadable) {
     parts.push(["info", `${many(overview.unreadable, "stored record")} can't be read`, "and gives nothing in DNS.", "unreadable"]);
   }
+  if (astray) parts.push(["warn", "This address can't be read:", `${astray}. These are all services.`]);
   if (trouble) parts.push(["warn", "This could not be shown:", trouble]);
   const key = JSON.stringify(parts);
   document.body.classList.toggle("old", state.state === "gone");

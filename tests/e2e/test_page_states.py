@@ -33,6 +33,8 @@ VIEWS = (
     "activity",
     "lookup?name=web.prod.discovery.internal&type=SRV",
     "unreadable",
+    "service/%",
+    "constructor",
 )
 
 
@@ -168,6 +170,20 @@ def test_the_page_can_reach_nobody_but_its_node(tmp_path: Path, seen: Tab) -> No
           return window.ran ?? "not run";
         }"""
         assert page.evaluate(inline) in ("refused", "not run")
+
+
+def test_an_address_that_can_not_be_read_shows_all_services_and_says_so(tmp_path: Path, seen: Tab) -> None:
+    with running_node(tmp_path / "store") as node:
+        put(node, "web.prod/i1")
+        page = seen.open(node.url, "service/%")
+        expect(page.locator(".services .name")).to_have_text("web.prod")
+        expect(page.locator(".banner")).to_contain_text("This address can't be read: #/service/%.")
+        put(node, "new.prod/i1")
+        expect(page.locator(".services .name")).to_have_text(["new.prod", "web.prod"])
+        expect(page.locator(".banner")).to_have_count(1)
+        page.click(".services .name >> nth=0")
+        expect(page.locator("h1")).to_have_text("new.prod")
+        expect(page.locator(".banner")).to_have_count(0)
 
 
 def test_search_among_a_hundred_thousand(tmp_path: Path, seen: Tab) -> None:
