@@ -21,7 +21,7 @@ from discovery import __version__
 from discovery.cli import findings
 from discovery.cli.findings import Finding
 from discovery.cli.options import config_loader, config_options, node_options, token_file
-from discovery.cli.output import Form, is_terminal, output_option, printed, say
+from discovery.cli.output import Form, is_coloured, output_option, printed, say
 from discovery.cli.progress import progress
 from discovery.cli.tables import clean
 from discovery.errors import ConfigError, DiscoveryError, NodeUnreachable
@@ -160,7 +160,7 @@ def _show(found: Sequence[Finding]) -> None:
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
     for finding in found:
         first, *rest = lines(finding, width)
-        if is_terminal():
+        if is_coloured():
             verdict = first[: len(finding.verdict)]
             first = click.style(verdict, fg=COLOURS[finding.verdict]) + first[len(verdict) :]
         for line in (first, *rest):

@@ -196,7 +196,7 @@ def _follow(
         )
     if not is_terminal():
         raise click.UsageError(
-            "--watch draws on a terminal with colours: `discovery watch` prints lines anywhere"
+            "--watch draws on a terminal that can move its cursor: `discovery watch` prints lines anywhere"
         )
     from discovery.cli.screen import Screen
     from discovery.client import Client

@@ -110,8 +110,13 @@ def relative(instant: str | None) -> str:
 
 
 def is_terminal() -> bool:
-    """Whether a person looks on who can be shown colours and moving lines."""
-    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    """Whether a person looks on who can be shown what moves in place."""
+    return sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def is_coloured() -> bool:
+    """Whether that may have colours and lines, too: no-color.org."""
+    return is_terminal() and not os.environ.get("NO_COLOR")
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
@@ -123,7 +128,7 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Non
             for line in tables.blocks(columns, cells, width):
                 click.echo(line)
             return
-        if is_terminal():
+        if is_coloured():
             _draw(columns, cells, width)
             return
     for line in tables.aligned(columns, cells):

@@ -17,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from discovery.cli import tables
+from discovery.cli.output import is_coloured
 
 Section = tuple[str, Sequence[str], Sequence[Sequence[object]]]
 """A title, columns, rows; there may be no columns: then the rows have no head."""
@@ -28,7 +29,7 @@ class Screen:
     """For `with`."""
 
     def __init__(self) -> None:
-        self._console = Console()
+        self._console = Console(no_color=not is_coloured())
         self._live = Live(console=self._console, screen=True, auto_refresh=False)
 
     def __enter__(self) -> Self:

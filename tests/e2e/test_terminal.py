@@ -150,11 +150,25 @@ def test_top_in_a_pipe_is_one_picture(node: RunningNode) -> None:
     assert "first to expire" in done.stdout
 
 
-def test_live_views_without_colours_are_one_picture_or_refused(node: RunningNode) -> None:
-    with terminal("top", "--every", "0.2", "--node", node.url, columns=100, NO_COLOR="1") as shown:
+@pytest.mark.parametrize(
+    ("command", "part"), [("top --every 0.2", "first to expire"), ("list --watch", "web.prod")]
+)
+def test_live_views_go_without_colours(node: RunningNode, command: str, part: str) -> None:
+    with terminal(*command.split(), "--node", node.url, columns=100, NO_COLOR="1") as shown:
+        shown.until(part)
+        assert shown.end() == 130
+        assert b"\x1b[?1049h" in shown.raw
+        styles = {
+            number for found in re.findall(rb"\x1b\[([0-9;]*)m", shown.raw) for number in found.split(b";")
+        }
+        assert styles <= {b"", b"0", b"1", b"2"}, styles  # bold and dim are no colours
+
+
+def test_live_views_where_the_cursor_does_not_move_are_one_picture_or_refused(node: RunningNode) -> None:
+    with terminal("top", "--every", "0.2", "--node", node.url, columns=100, TERM="dumb") as shown:
         shown.until("first to expire")
         assert "\x1b" not in shown.raw.decode()
         assert shown.until_the_end() == 0
-    with terminal("list", "--watch", "--node", node.url, columns=100, NO_COLOR="1") as shown:
+    with terminal("list", "--watch", "--node", node.url, columns=100, TERM="dumb") as shown:
         shown.until("`discovery watch` prints lines")
         assert shown.until_the_end() == 2
