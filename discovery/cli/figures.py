@@ -133,14 +133,14 @@ def sections(found: Between, busiest: Answer, soonest: Sequence[Answer] | None, 
     )
     shown: list[Sequence[object]] = [(what, _number(second[name])) for what, name in _ROWS]
     facts: list[Sequence[object]] = [
-        ("version", after.label("discovery_build_info", "version")),
-        ("up for", duration(now - started) if started else None),
         ("store", "up" if after.total("discovery_store_up") else "out of reach"),
-        ("answers from cache", _share(second["dns_cache_share"])),
         ("half of DNS within", _milliseconds(second["dns_p50_seconds"])),
         ("99 % of DNS within", _milliseconds(second["dns_p99_seconds"])),
+        ("answers from cache", _share(second["dns_cache_share"])),
         ("CPU", _share(second["cpu_share"])),
         ("memory", f"{after.total('process_resident_memory_bytes') / 1e6:.0f} MB"),
+        ("version", after.label("discovery_build_info", "version")),
+        ("up for", duration(now - started) if started else None),
     ]
     return [
         (title, ("a second", "now"), shown),

@@ -105,7 +105,8 @@ async def _live(node: Node, service: str | None, every: float) -> None:
             except DiscoveryError as error:
                 screen.show([("no figures", (), [(error.detail,)])], note)
                 continue
-            screen.show(figures.sections(Between(before, after), busiest, soonest, time.time()), note)
+            shown = figures.sections(Between(before, after), busiest, soonest, time.time())
+            screen.show(shown, note, figures=True)
             before = after
 
 

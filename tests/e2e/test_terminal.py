@@ -112,6 +112,13 @@ def test_top_shows_what_is_asked_most_and_what_ends_first(node: RunningNode, col
         assert "Traceback" not in shown.text
 
 
+def test_top_on_the_usual_terminal_shows_all_figures(node: RunningNode) -> None:
+    with terminal("top", "--every", "0.3", "--node", node.url, columns=80, rows=24) as shown:
+        for part in ("NXDOMAIN", "HTTP requests", "99 % of DNS within", "first to expire", "i1.web.prod"):
+            shown.until(part)
+        assert shown.end() == 130
+
+
 @pytest.mark.parametrize("columns", [40, 100])
 def test_a_list_that_follows_every_change(node: RunningNode, columns: int) -> None:
     with terminal("list", "web.prod", "--watch", "--node", node.url, columns=columns) as shown:
