@@ -12,9 +12,11 @@ import sys
 import textwrap
 import time
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import click
+import msgspec
 from click.core import ParameterSource
 
 from discovery import __version__
@@ -50,7 +52,8 @@ def doctor(resolvers: tuple[str, ...], output: Form, node_url: str, token: str |
     """Look at ports, disk, permissions, certificates, clocks, the node and its store, stored records, versions, and
     whether resolvers lead to the zones.
 
-    Without a node it looks at this machine, as its configuration has it. The exit status is 1 when something is wrong;
+    Without a node it looks at this machine, as its configuration has it; with --node it says what is for a node started
+    here, and not for that one. The exit status is 1 when something is wrong;
     warnings leave it 0.
 
     \b
@@ -99,10 +102,13 @@ def _look(named: str | None, token: str | None, resolvers: Sequence[str]) -> Ite
     except ConfigError as error:
         config = Config()
         yield Finding("configuration", "wrong", error.detail, "correct it; the defaults stand for it here")
-    yield from doctor_machine.ports(config)
-    yield from doctor_machine.disk(config)
-    yield from doctor_machine.permissions(config, token_file())
-    yield from doctor_machine.certificates(config, time.time())
+    for finding in chain(
+        doctor_machine.ports(config),
+        doctor_machine.disk(config),
+        doctor_machine.permissions(config, token_file()),
+        doctor_machine.certificates(config, time.time()),
+    ):
+        yield _started_here(finding) if named else finding
     yield doctor_machine.own_clock()
     url = named or _own_url(config)
     runs = True
@@ -119,6 +125,11 @@ def _look(named: str | None, token: str | None, resolvers: Sequence[str]) -> Ite
         do = "give --token-file, with a token of the role operate" if error.status == 403 else ""
         yield Finding("node", "wrong", f"{url}: {error.detail}", do)
     yield from doctor_dns.look(config, resolvers, runs=runs and named is None)
+
+
+def _started_here(finding: Finding) -> Finding:
+    """The node that was named may have another configuration than this one."""
+    return msgspec.structs.replace(finding, said=f"for a node started here: {finding.said}")
 
 
 def _own_url(config: Config) -> str:

@@ -34,7 +34,7 @@ def watch(
     """Print the instances of SERVICE, or of all services, and then every change, until ^C.
 
     It goes on after every break, where --node names several with another of them. With --output json each event is
-    a line, with yaml a document.
+    a line, with yaml a document. `discovery list --watch` keeps a table of them instead, `discovery top` shows rates.
 
     \b
     Example:

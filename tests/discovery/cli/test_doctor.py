@@ -175,6 +175,16 @@ class TestCommand:
         assert "wrong    node          no node answers at http://127.0.0.1:1" in out
         assert out.splitlines()[-1].startswith("2 wrong")
 
+    @pytest.mark.parametrize("named", [True, False])
+    def test_this_machines_folder_is_not_told_of_a_node_that_was_named(
+        self, run: Run, tmp_path: Path, named: bool
+    ) -> None:
+        more = ("--node", "http://127.0.0.1:1") if named else ()
+        _, out, _ = self.ask(run, tmp_path, *more, "--set", "http.tls.cert=gone.pem")
+        here = "for a node started here: " if named else ""
+        assert f"disk          {here}store.path: {tmp_path / 'store'} is not there yet" in out
+        assert ("for a node started here: " in out) == named
+
     def test_a_node_that_wants_a_token(self, run: Run, tmp_path: Path) -> None:
         with HttpNode() as node:
             node.refusals.append(("GET", problem(401, "there is no token")))
