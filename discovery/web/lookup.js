@@ -4,6 +4,7 @@ import { get, url } from "/page/api.js";
 import { h, say, span } from "/page/dom.js";
 
 const TYPES = ["SRV", "A", "AAAA", "TXT", "CNAME", "MX", "SOA", "NS", "PTR", "ANY"];
+const SRV = /\sSRV\s/;
 
 export const title = "Lookup";
 
@@ -51,7 +52,11 @@ export function answerPanel({ fail }) {
     const broken = told.unreadable.map((each) => h("tr", { class: "broken" },
       h("td", { class: "mono" }, each.key), h("td", { colspan: "2" }, `unreadable: ${each.reason}`)));
     const children = [];
-    if (told.remarks.length) children.push(h("ul", {}, told.remarks.map((remark) => h("li", {}, remark))));
+    const remarks = [...told.remarks];
+    if (told.answer.filter((record) => SRV.test(record)).length > 1) {
+      remarks.push("A weight in SRV is the instance's share, in percent, among those of its priority.");
+    }
+    if (remarks.length) children.push(h("ul", {}, remarks.map((remark) => h("li", {}, remark))));
     if (rows.length || broken.length) {
       children.push(h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Stored keys" }, h("table", {},
         h("caption", {}, "Stored keys that were looked at"),

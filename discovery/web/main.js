@@ -182,7 +182,12 @@ document.addEventListener("keydown", (event) => {
   }
 });
 
-addEventListener("hashchange", show);
+addEventListener("hashchange", () => {
+  show();
+  const head = content.querySelector("h1");  // where the keyboard goes on, and what a screen reader reads out
+  head.tabIndex = -1;
+  head.focus({ preventScroll: true });
+});
 addEventListener("unhandledrejection", (event) => toast(`The page met a fault of its own: ${event.reason?.message ?? event.reason}`));
 setInterval(() => view?.tick?.(), 500);
 setInterval(() => { if (state.state === "live" && !document.hidden) refresh(ALL); }, ALL_EVERY);

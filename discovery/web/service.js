@@ -8,6 +8,7 @@ import { Rows } from "/page/rows.js";
 import { serviceHref } from "/page/services.js";
 
 const RENEWALS_EVERY = 2000;  // heartbeats make no event: so often the leases in sight are asked for
+const WORDS = 3;  // ports and tags in a row; the rest is a number there, and whole in the instance's dialog
 
 export const title = (parameters) => parameters.get("service");
 
@@ -16,7 +17,7 @@ export function mount(content, parameters, { fail }) {
   const tab = parameters.get("tab");
   const full = h("span", { class: "mono" });
   const copy = h("span", {});
-  const count = h("p", { class: "count", role: "status" });
+  const count = h("p", { class: "count" });
   const tabs = h("nav", { class: "tabs", "aria-label": "Of this service" },
     h("a", { href: serviceHref(service), "aria-current": tab ? null : "page" }, "Instances"),
     h("a", { href: serviceHref(service, "dns"), "aria-current": tab ? "page" : null }, "DNS answer"));
@@ -46,15 +47,17 @@ export function mount(content, parameters, { fail }) {
 function instancesTab(content, service, parameters, head, fail) {
   let words = parameters.get("q") ?? "";
   let typed = 0;
+  let filtered = false;
   let last = null;
   const filter = h("input", {
     type: "search", id: "search", value: words, maxlength: 200, autocomplete: "off", spellcheck: "false",
     placeholder: "Filter by id, address, tag, port, meta", "aria-label": "Filter the instances",
   });
+  const heard = h("p", { class: "heard", role: "status" });  // for who can't see it: what the filter left, and no more
   const nothing = h("p", { class: "empty", hidden: true });
   const rows = new Rows({
     label: `Instances of ${service}`,
-    columns: ["Instance", "Address", "Tags and ports", "Lease", "State", "By hand"],
+    columns: ["Instance", "Address", "Ports and tags", "Lease", "State", "By hand"],
     kind: "instances",
     key: (item) => item.instance,
     row,
@@ -70,6 +73,8 @@ function instancesTab(content, service, parameters, head, fail) {
       if (!(await rows.refresh())) return;
       head(last);
       rows.element.hidden = last.matched === 0;
+      if (filtered) say(heard, `${many(last.matched, "instance")} found`);
+      filtered = false;
       const gone = last.services.length === 0;
       nothing.hidden = last.matched > 0;
       filter.hidden = gone;
@@ -83,13 +88,13 @@ function instancesTab(content, service, parameters, head, fail) {
   }
   filter.addEventListener("input", () => {
     clearTimeout(typed);
-    typed = setTimeout(() => { words = filter.value.trim(); scrollTo(0, 0); refresh(); }, 60);
+    typed = setTimeout(() => { words = filter.value.trim(); filtered = true; scrollTo(0, 0); refresh(); }, 60);
   });
   filter.addEventListener("keydown", (event) => {
     if (event.key === "ArrowDown") { event.preventDefault(); rows.focusFirst(); }
   });
   const renewals = setInterval(() => { if (!busy && !document.hidden && rows.total) refresh(); }, RENEWALS_EVERY);
-  content.append(filter, nothing, rows.element);
+  content.append(filter, heard, nothing, rows.element);
   refresh();
   return {
     refresh,
@@ -144,11 +149,14 @@ function row(first) {
       name.title = item.name;
       name.setAttribute("aria-label", `${item.instance}: all of it`);
       say(address, (item.host.includes(":") ? `[${item.host}]` : item.host || "text only") + (item.port ? `:${item.port}` : ""));
-      const words = [...item.tags, ...Object.entries(item.ports).map(([port, at]) => `${port}:${at}`)];
+      const ports = Object.entries(item.ports).map(([port, at]) => `${port}:${at}`);
+      const words = [...ports, ...item.tags];
       if (tags.dataset.words !== words.join(" ")) {
         tags.dataset.words = words.join(" ");
         tags.title = words.join(" ");
-        tags.replaceChildren(...words.map((word) => h("span", { class: "tag" }, word)));
+        const more = words.length - WORDS;
+        tags.replaceChildren(...words.slice(0, WORDS).map((word, at) => h("span", { class: at < ports.length ? "tag port" : "tag" }, word)),
+          ...(more > 0 ? [h("span", { class: "more" }, `+${more}`)] : []));
       }
       say(state, item.drained_at ? `drained ${clock(item.drained_at)}` : "in DNS");
       state.className = `state ${item.drained_at ? "warn" : "ok"}`;

@@ -14,7 +14,9 @@ export const serviceHref = (service, tab = "") => `#/service/${encodeURIComponen
 export function mount(content, parameters, { fail }) {
   let words = parameters.get("q") ?? "";
   let typed = 0;
-  const count = h("p", { class: "count", role: "status" });
+  let searched = false;
+  const count = h("p", { class: "count" });
+  const heard = h("p", { class: "heard", role: "status" });  // for who can't see it: what a search found, and no more
   const box = h("input", {
     type: "search", id: "search", value: words, maxlength: 200, autocomplete: "off", spellcheck: "false",
     placeholder: "Search services, instances, addresses, tags", "aria-label": "Search services, instances, addresses, tags",
@@ -53,6 +55,8 @@ export function mount(content, parameters, { fail }) {
     rows.element.hidden = last.total === 0;
     box.hidden = none;
     say(count, none ? "" : summary(last, words));
+    if (searched) say(heard, count.textContent);
+    searched = false;
     showFound(last);
     box.dataset.shown = words;  // what is seen now are the results of these words
     box.dataset.ms = (performance.now() - began).toFixed(1);
@@ -75,6 +79,7 @@ export function mount(content, parameters, { fail }) {
     box.dataset.typed = performance.now();
     typed = setTimeout(() => {
       words = box.value.trim();
+      searched = true;
       asking.abort();
       asking = new AbortController();
       history.replaceState(null, "", words ? `#/services?q=${encodeURIComponent(words)}` : "#/services");
@@ -97,7 +102,7 @@ export function mount(content, parameters, { fail }) {
   });
 
   content.append(
-    h("div", { class: "bar" }, h("h1", {}, "Services"), count, box),
+    h("div", { class: "bar" }, h("h1", {}, "Services"), count, heard, box),
     empty, rows.element, found,
   );
   refresh();

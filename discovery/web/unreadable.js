@@ -6,7 +6,7 @@ import { h, many, say } from "/page/dom.js";
 export const title = "Unreadable records";
 
 export function mount(content, parameters, { fail }) {
-  const count = h("p", { class: "count", role: "status" });
+  const count = h("p", { class: "count" });
   const body = h("tbody", {});
   content.append(
     h("div", { class: "bar" }, h("h1", {}, "Unreadable records"), count),

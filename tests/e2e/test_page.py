@@ -164,6 +164,7 @@ def test_registering_by_the_keyboard_alone(node: RunningNode, seen: Tab) -> None
     expect(page.locator(".services .name", has_text="web.prod")).to_be_focused()
     page.keyboard.press("Enter")
     expect(page.locator("h1")).to_have_text("web.prod")
+    expect(page.locator("h1")).to_be_focused()
     expect(page.locator(instance("i1"))).to_have_count(1)
     page.keyboard.press("/")
     page.keyboard.press("ArrowDown")
@@ -178,6 +179,39 @@ def test_registering_by_the_keyboard_alone(node: RunningNode, seen: Tab) -> None
     expect(page.locator(f"{instance('i1')} .state")).to_contain_text("drained")
 
 
+def test_what_is_read_out_is_what_was_asked_for(node: RunningNode, seen: Tab) -> None:
+    """A count changes with each registration: a screen reader would never be silent."""
+    put(node, "web.prod/i1")
+    for view, count, typed, heard in (
+        ("services", ".count", "web", "1 service, 0 instances found"),
+        ("service/web.prod", ".count", "i2", "1 instance found"),
+    ):
+        page = seen.open(node.url, view)
+        expect(page.locator(count)).to_contain_text("1 instance")
+        put(node, "web.prod/i2", host="10.0.0.2")
+        expect(page.locator(count)).to_contain_text("2 instances")
+        spoken = page.locator("main [role=status]")
+        expect(spoken).to_have_count(1)
+        expect(spoken).to_have_text("")
+        page.fill("#search", typed)
+        expect(spoken).to_have_text(heard)
+        node.call("DELETE", "/v1/services/web.prod/i2")
+
+
+def test_a_port_is_seen_whole_beside_long_tags(node: RunningNode, seen: Tab) -> None:
+    tags = [letter * 60 for letter in "abcde"]
+    put(node, "web.prod/i1", tags=tags, ports={"metrics": 9100})
+    page = seen.open(node.url, "service/web.prod")
+    words = page.locator(f"{instance('i1')} .tags > span")
+    expect(words).to_have_text(["metrics:9100", tags[0], tags[1], "+3"])
+    for number in (0, 3):
+        cut = words.nth(number).evaluate("""word => {
+          const [own, cell] = [word, word.closest("[role=cell]")].map((each) => each.getBoundingClientRect());
+          return word.scrollWidth > word.clientWidth || own.right > cell.right;
+        }""")
+        assert not cut, number
+
+
 def test_what_dns_answers_and_why(node: RunningNode, seen: Tab) -> None:
     put(node, "web.prod/i1")
     page = seen.open(node.url, "service/web.prod/dns")
@@ -188,6 +222,10 @@ def test_what_dns_answers_and_why(node: RunningNode, seen: Tab) -> None:
     expect(page.locator("pre.zone")).to_contain_text("IN A 10.0.0.1")
     put(node, "web.prod/i2", host="10.0.0.2")
     expect(page.locator("pre.zone")).to_contain_text("IN A 10.0.0.2")
+    expect(page.locator(".why")).not_to_contain_text("share, in percent")
+    page.select_option("#type", "SRV")
+    expect(page.locator("pre.zone")).to_contain_text("SRV 10 50 8080")
+    expect(page.locator(".why")).to_contain_text("share, in percent")
     page = seen.open(node.url, "lookup")
     page.fill("#search", "nothing.prod.discovery.internal")
     page.keyboard.press("Enter")
