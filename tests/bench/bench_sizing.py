@@ -260,9 +260,10 @@ def figures(rows: Sequence[Row]) -> list[str]:
         ),
         platform.machine(),
     )
+    series = ".".join(platform.release().split(".")[:2])
     lines = [
         "One node with the embedded store; every instance has a lease of 30 s of its own and beats every 10 s; CPU in",
-        f"percent of one core, the node's alone. {cpu}, {os.cpu_count()} cores; Linux {platform.release()}; load",
+        f"percent of one core, the node's alone. {cpu}, {os.cpu_count()} cores; Linux {series}; load",
         f"at end {os.getloadavg()[0]:.1f}; Python {platform.python_version()}, discovery {version('discovery-dns')}.",
         "",
         "| | " + " | ".join(f"{row.instances:,} instances" for row in rows) + " |",
