@@ -7,6 +7,7 @@
 # It shows every command before it runs it, starts and stops nothing but what --uninstall takes away, and keeps a
 # configuration that is there. Running it again does no harm. It wants root, python3 3.11 to 3.13 with venv, and what pip needs.
 set -eu
+umask 022  # whatever root's is: the service's user has to get into what is made here
 
 HOME_DIR=/opt/discovery
 COMMAND=/usr/local/bin/discovery
@@ -24,7 +25,7 @@ for word in "$@"; do
         --dry-run) dry=1 ;;
         --uninstall) uninstall=1 ;;
         --purge) purge=1 ;;
-        -h | --help) sed -n 's/^# \{0,1\}//; 2,9p' "$0"; exit 0 ;;
+        -h | --help) sed -n 's/^# \{0,1\}//; 2,8p' "$0"; exit 0 ;;
         *.whl) source=$word ;;
         *) echo "install.sh: $word is not known: see --help" >&2; exit 2 ;;
     esac
@@ -75,7 +76,21 @@ fi
 getent passwd discovery >/dev/null ||
     run useradd --system --user-group --home-dir "$STORE" --no-create-home --shell /usr/sbin/nologin discovery
 [ -x "$HOME_DIR/bin/python" ] || run "$PYTHON" -m venv "$HOME_DIR"
+if [ -d "$source" ]; then  # built in a copy: nothing is left in the checkout, and nothing that lies there gets in
+    work=/tmp/discovery-source
+    if [ -z "$dry" ]; then
+        work=$(mktemp -d)
+        trap 'rm -rf "$work"' EXIT
+    fi
+    run mkdir -p "$work/source"
+    run tar -C "$source" --exclude='./.*' --exclude=./build --exclude='*.egg-info' --exclude='*.so' -cf "$work/source.tar" .
+    run tar -C "$work/source" --no-same-owner -xf "$work/source.tar"
+    run "$HOME_DIR/bin/pip" wheel --quiet --disable-pip-version-check --no-deps --wheel-dir "$work" "$work/source"
+    [ -n "$dry" ] || source=$(ls "$work"/*.whl)
+fi
+# What it needs; then itself, also where the same version is there already.
 run "$HOME_DIR/bin/pip" install --quiet --disable-pip-version-check --upgrade "${source}[etcd]"
+run "$HOME_DIR/bin/pip" install --quiet --disable-pip-version-check --force-reinstall --no-deps "$source"
 run install -d "$(dirname "$COMMAND")" "$UNITS"
 run ln -sfn "$HOME_DIR/bin/discovery" "$COMMAND"
 run install -d "$CONFIG"

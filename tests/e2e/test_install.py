@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.booted import Booted
-from tests.support.installed import PLACE, build_wheel, equipped, install
+from tests.support.installed import PLACE, build_wheel, equipped, fetch_builder, install, install_checkout
 from tests.support.node import ROOT, environment, wait_for
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
@@ -22,7 +22,9 @@ LIMIT = 120.0  # seconds
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_wheel(tmp_path_factory.mktemp("wheel"))
+    built = build_wheel(tmp_path_factory.mktemp("wheel"))
+    fetch_builder(built.parent)
+    return built
 
 
 @pytest.fixture(scope="module")
@@ -101,6 +103,20 @@ def test_a_life_from_installation_to_the_end(machine: Booted, wheel: Path) -> No
     assert named(machine) == before
 
 
+def test_the_same_version_is_installed_anew_and_a_checkout_as_well(machine: Booted, wheel: Path) -> None:
+    install(machine, wheel)
+    lost = machine.run(
+        "sh", "-c", "ls /opt/discovery/lib/python3*/site-packages/discovery/cli/ask.py"
+    ).stdout.strip()
+    for checkout in (False, True):
+        machine.write(lost, "")
+        install_checkout(machine) if checkout else install(machine, wheel)
+        assert machine.run("cat", lost).stdout == (ROOT / "discovery" / "cli" / "ask.py").read_text()
+    machine.run("sh", "-c", "cd / && runuser -u discovery -- discovery --version")
+    assert machine.run("find", "/tmp", "-name", "source.tar").stdout == ""
+    machine.run(f"{PLACE}/install.sh", "--uninstall", "--purge")
+
+
 def test_systemds_sockets_hold_questions_over_a_restart(machine: Booted, wheel: Path) -> None:
     install(machine, wheel)
     machine.run("systemctl", "enable", "--now", "discovery.socket", "discovery")
@@ -160,3 +176,9 @@ def test_wrong_arguments_are_one_line(arguments: list[str], status: int, line: s
     assert done.returncode == status
     assert line in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def test_help_is_the_head_alone() -> None:
+    said = subprocess.run([str(SCRIPT), "--help"], capture_output=True, text=True, check=True).stdout
+    assert said.startswith("Installs Discovery")
+    assert said.endswith("what pip needs.\n")

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -45,6 +46,13 @@ def build_wheel(
     return built
 
 
+def fetch_builder(folder: Path) -> None:
+    """What builds a wheel of ours, as wheels, beside the one that is there."""
+    required = tomllib.loads((ROOT / "pyproject.toml").read_text())["build-system"]["requires"]
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--dest"]
+    subprocess.run([*command, str(folder), *required], check=True)
+
+
 def environment_of(folder: Path, wheel: Path) -> Path:
     """The command of an installation of its own, made in `folder`, that shares this one's packages."""
     subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
@@ -78,8 +86,9 @@ def equipped(folder: Path, wheel: Path) -> Iterator[Booted]:
 
 
 def install(machine: Booted, wheel: Path, *arguments: str) -> str:
-    """deploy/install.sh with this wheel; what it said."""
+    """deploy/install.sh with this wheel, by a root with a narrow umask; what it said."""
     words = [
+        *("sh", "-c", 'umask 077; exec "$@"', "sh"),
         "env",
         *OFFLINE,
         f"PYTHON={PYTHON}",
@@ -91,6 +100,12 @@ def install(machine: Booted, wheel: Path, *arguments: str) -> str:
     if "--dry-run" not in arguments:
         put_beside(machine)
     return said
+
+
+def install_checkout(machine: Booted) -> str:
+    """deploy/install.sh of this checkout, which cannot be written to there, with what `fetch_builder` fetched."""
+    words = ["env", *OFFLINE, "PIP_FIND_LINKS=/srv/wheels", f"PYTHON={PYTHON}", f"{ROOT}/deploy/install.sh"]
+    return machine.run(*words).stdout
 
 
 def put_beside(machine: Booted) -> None:
