@@ -428,7 +428,7 @@ def machine() -> list[str]:
     model = re.findall(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
     lines = [
         f"CPU: {model[0] if model else platform.machine()}, {len(os.sched_getaffinity(0))} cores",
-        f"kernel: {platform.release()}; load average at the end of the run: {os.getloadavg()[1]:.1f}",
+        f"kernel: {platform.release().partition('-')[0]}; load average at the end of the run: {os.getloadavg()[1]:.1f}",
         f"Python {platform.python_version()}, discovery {__version__}",
     ]
     for command in (("nsd", "-v"), ("knotd", "-V"), ("dnsmasq", "-v")):
