@@ -426,9 +426,10 @@ SCENARIOS = {each.__name__: each for each in (hits, single, churn, misses, big, 
 def machine() -> list[str]:
     """What the figures were measured on."""
     model = re.findall(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
+    kernel = platform.release().partition("-")[0]
     lines = [
         f"CPU: {model[0] if model else platform.machine()}, {len(os.sched_getaffinity(0))} cores",
-        f"kernel: {platform.release().partition('-')[0]}; load average at the end of the run: {os.getloadavg()[1]:.1f}",
+        f"kernel: {kernel}; load average at the end of the run: {os.getloadavg()[1]:.1f}",
         f"Python {platform.python_version()}, discovery {__version__}",
     ]
     for command in (("nsd", "-v"), ("knotd", "-V"), ("dnsmasq", "-v")):

@@ -291,12 +291,13 @@ def main() -> None:
         ROWS[name](rows)
     if len(chosen) < len(ROWS):
         return
+    kernel = platform.release().partition("-")[0]
     lines = [
         "# What `make bench-http` measured",
         "",
         "One run; node, store and clients share the machine's cores. Written by `tests/bench/bench_http.py`.",
         "",
-        f"- {os.cpu_count()} cores; kernel {platform.release().partition('-')[0]}; load average at the end {os.getloadavg()[0]:.1f}",
+        f"- {os.cpu_count()} cores; kernel {kernel}; load average at the end {os.getloadavg()[0]:.1f}",
         f"- Python {platform.python_version()}, discovery {__version__}, wrk with {CONNECTIONS} connections",
         "",
         "| what | figure | beside | wanted |",
