@@ -33,7 +33,8 @@ def running(
     """`discovery run` of a shell script as web with port 8080."""
     words = ["--node", node.url, "--service", "web", "--port", "8080", "--host", "10.0.0.1", "--ttl", "1"]
     command = [*DISCOVERY, "run", *words, "--lease-ttl", str(LEASE), *options, "--", "sh", "-c", script]
-    with program(command, folder / "run.log", env) as process:
+    heard = ["env", "--default-signal=HUP"]  # below `nohup` it is ignored, and then sh can't trap it
+    with program([*heard, *command], folder / "run.log", env) as process:
         yield process
 
 
