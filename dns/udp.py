@@ -2,17 +2,14 @@
 
 Owns the sockets. A non-blocking socket on the event loop's reader, a batch of datagrams a wake-up: this costs a fifth
 of asyncio's datagram protocol, which maps a large buffer anew for each datagram. Where they come one by one, the first
-is answered by itself, which is quicker still. An answer that the kernel cannot take at once is dropped and counted, as
-UDP allows; nobody waits for a client. A question that has no turn (`turns`) waits for one, and those behind it do not;
-where too many wait it is dropped and counted.
+is answered by itself, which is quicker still. What is not answered at once goes the way of `datagrams`, and those behind
+it do not wait for it.
 """
 
 from __future__ import annotations
 
-import asyncio
 import socket
 from collections.abc import Sequence
-from functools import partial
 from time import perf_counter
 from typing import cast
 
@@ -20,16 +17,15 @@ from discovery.dns import query_log
 from discovery.dns.admission import Answering
 from discovery.dns.batch import MAX_DATAGRAM, SLOTS, Client, batch
 from discovery.dns.counters import DnsCounters
+from discovery.dns.datagrams import Datagrams
 from discovery.dns.deferred import DeferredResponder
 from discovery.dns.responder import Deferred, Reply
 from discovery.dns.turns import LATER, Turns
 
-SO_RCVBUFFORCE = 33  # Linux, <asm-generic/socket.h>; the socket module has no name for it
-BUFFER = 4 << 20  # bytes in the kernel for bursts while the loop is busy elsewhere
 _SENDABLE = frozenset((bytes, type(None)))
 
 
-class UdpListener:
+class UdpListener(Datagrams[Client]):
     def __init__(
         self,
         sock: socket.socket,
@@ -38,30 +34,15 @@ class UdpListener:
         counters: DnsCounters,
         turns: Turns,
     ) -> None:
-        """Takes over a bound, non-blocking datagram socket."""
-        self._sock = sock
-        self._responder = responder
-        self._deferred = deferred
-        self._counters = counters
-        self._turns = turns
+        super().__init__(sock, responder, deferred, counters, turns)
         self._latency = counters.latency_udp
         self._batch = batch(sock)
         self._alone = True  # the last wake-up found one datagram at most
-        enlarge(sock)
 
     @property
     def address(self) -> tuple[str, int]:
         host, port = self._sock.getsockname()[:2]
         return str(host), int(port)
-
-    def start(self, loop: asyncio.AbstractEventLoop) -> None:
-        loop.add_reader(self._sock.fileno(), self.drain)
-
-    def close(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Answers what has arrived, then closes."""
-        loop.remove_reader(self._sock.fileno())
-        self.drain()
-        self._sock.close()
 
     def drain(self) -> bool:
         """Answers one batch; whether there may be more. The loop calls again while there is."""
@@ -105,33 +86,9 @@ class UdpListener:
             counters.busiest.note(packet, begun)
         return True
 
-    def _answer(self, packet: bytes, address: bytes, client: Client) -> bool:
-        """Answers one question; False: it must wait for its turn."""
-        answer = self._responder.respond(packet, address)
-        if answer is LATER:
-            return False
-        if isinstance(answer, Deferred):
-            self._defer(answer, packet, address, client)
-        else:
-            self._finish(answer, packet, client)
-        return True
-
-    def _finish(self, answer: bytes | None, packet: bytes, client: Client) -> None:
-        if query_log.is_on():
-            query_log.write(packet, answer, "udp", client[0])
-        if answer is not None:
-            self._send(answer, client)
-
-    def _wait(self, packet: bytes, address: bytes, client: Client) -> None:
-        if not self._turns.wait(partial(self._go_on, packet, address, client)):
-            self._counters.dropped += 1
-
-    def _go_on(self, packet: bytes, address: bytes, client: Client) -> bool:
-        return self._sock.fileno() < 0 or self._answer(packet, address, client)
-
-    def _send(self, answer: bytes, client: Client) -> None:
+    def _send(self, answer: bytes, to: Client) -> None:
         try:
-            self._sock.sendto(answer, client)
+            self._sock.sendto(answer, to)
         except OSError:  # a full buffer, an unreachable client, port 0
             self._counters.dropped += 1
 
@@ -153,27 +110,3 @@ class UdpListener:
         for number, answer in enumerate(answers):
             if answer is not LATER and not isinstance(answer, Deferred):
                 query_log.write(packets[number], answer, "udp", self._batch.client(number)[0])
-
-    def _defer(self, deferred: Deferred, packet: bytes, address: bytes, client: Client) -> None:
-        """Sends the answer when other servers have been asked, where they must be."""
-
-        def send(answer: bytes) -> None:
-            self._finish(self._responder.judge(answer, packet, address), packet, client)
-
-        def end(task: asyncio.Task[bytes]) -> None:
-            if not task.cancelled() and self._sock.fileno() >= 0:
-                send(task.result())
-
-        answer = self._deferred.at_once(deferred, client[0])
-        if answer is not None:
-            send(answer)
-        else:
-            self._deferred.start(deferred, client[0]).add_done_callback(end)
-
-
-def enlarge(sock: socket.socket) -> None:
-    """A large receive buffer: beyond the system's limit where we may, else up to it."""
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, BUFFER)
-    except OSError:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER)
