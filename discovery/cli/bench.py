@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from discovery.cli.calls import with_node
-from discovery.cli.lookup import DEFAULT_SERVER, make_query
-from discovery.cli.options import node_options
+from discovery.cli.lookup import make_query
+from discovery.cli.options import node_options, server_option
 from discovery.cli.output import Form, output_option, print_table, printed
 from discovery.cli.progress import progress
 from discovery.errors import NodeUnreachable
@@ -88,13 +88,7 @@ def bench() -> None:
 @bench.command()
 @click.argument("names", metavar="NAME...", nargs=-1, required=True)
 @click.option("--type", "type_", default="A", show_default=True, help="The record type to ask for.")
-@click.option(
-    "--server",
-    envvar="DISCOVERY_DNS",
-    default=DEFAULT_SERVER,
-    metavar="HOST:PORT",
-    help=f"The server to ask [default: $DISCOVERY_DNS or {DEFAULT_SERVER}].",
-)
+@server_option
 @bounds_options("questions", 100_000)
 @output_option
 def dns(names: tuple[str, ...], type_: str, server: str, bounds: Bounds, yes: bool, output: Form) -> int:

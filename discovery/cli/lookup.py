@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from discovery import names
+from discovery.cli.options import server_option
 from discovery.cli.output import Form, output_option, printed
 from discovery.errors import DiscoveryError, NodeUnreachable
 
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
 PAYLOAD_SIZE = 1232
 TIMEOUT, TRIES = 5.0, 2
-DEFAULT_SERVER = "127.0.0.1:1053"
 
 # RFC 1035 section 4.1.1, RFC 2535 for AD and CD
 _FLAGS = (("qr", 15), ("aa", 10), ("tc", 9), ("rd", 8), ("ra", 7), ("ad", 5), ("cd", 4))
@@ -37,13 +37,7 @@ _BADVERS = 16  # RFC 6891 section 9
 @click.command(short_help="Ask a DNS server, as dig does.")
 @click.argument("name")
 @click.argument("type_", metavar="[TYPE]", default="A")
-@click.option(
-    "--server",
-    envvar="DISCOVERY_DNS",
-    default=DEFAULT_SERVER,
-    metavar="HOST:PORT",
-    help=f"The server to ask [default: $DISCOVERY_DNS or {DEFAULT_SERVER}].",
-)
+@server_option
 @click.option(
     "--timeout",
     type=click.FloatRange(0, min_open=True),

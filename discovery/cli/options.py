@@ -20,6 +20,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 DEFAULT_NODE = "http://127.0.0.1:8053"
+DEFAULT_SERVER = "127.0.0.1:1053"
 _PATH, _SETS, _TLS = "discovery.config.path", "discovery.config.sets", "discovery.tls"
 
 
@@ -71,6 +72,17 @@ def node_options(command: Callable[P, R]) -> Callable[P, R]:
         metavar="URL",
         help=f"The node to call [default: $DISCOVERY_NODE or {DEFAULT_NODE}].",
     )(proof_options(command))
+
+
+def server_option(command: Callable[P, R]) -> Callable[P, R]:
+    """Give a command `--server`: which DNS server to ask."""
+    return click.option(
+        "--server",
+        envvar="DISCOVERY_DNS",
+        default=DEFAULT_SERVER,
+        metavar="HOST:PORT",
+        help=f"The server to ask [default: $DISCOVERY_DNS or {DEFAULT_SERVER}].",
+    )(command)
 
 
 def proof_options(command: Callable[P, R]) -> Callable[P, R]:
