@@ -327,11 +327,8 @@ class View:
             self._unread(record.key, record.reason)
         else:
             self.unreadable.pop(record.key, None)
-        fields = record.fields
-        if fields is not None and (fields.tags or fields.ports):
-            for counts, words in ((self._tags, fields.tags), (self._ports, fields.ports)):
-                for word in words:
-                    counts[word] = counts.get(word, 0) + 1
+        if record.fields is not None and (record.fields.tags or record.fields.ports):
+            self._count(record.fields, 1)
         if record.lease and not record.lease_ttl:
             self._foreign.setdefault(record.lease, {})[record.key] = record
             record.lease_ttl = self._lease_ttls.get(record.lease, UNKNOWN)
@@ -346,13 +343,8 @@ class View:
 
     def _forget(self, record: Record, revision: int) -> None:
         """Takes a record out of everything but the tree, where nothing newer stands under its key."""
-        fields = record.fields
-        if fields is not None and (fields.tags or fields.ports):
-            for counts, words in ((self._tags, fields.tags), (self._ports, fields.ports)):
-                for word in words:
-                    counts[word] -= 1
-                    if not counts[word]:
-                        del counts[word]
+        if record.fields is not None and (record.fields.tags or record.fields.ports):
+            self._count(record.fields, -1)
         held = self._foreign.get(record.lease, {})
         if held.get(record.key) is record:
             del held[record.key]
@@ -369,6 +361,14 @@ class View:
                 if not branch.records:
                     self._prune(branch, 0.0)
             self._touch_reverse(path, revision)
+
+    def _count(self, fields: Service, change: int) -> None:
+        """A record with these tags and ports came (1) or went (-1)."""
+        for counts, words in ((self._tags, fields.tags), (self._ports, fields.ports)):
+            for word in words:
+                counts[word] = counts.get(word, 0) + change
+                if not counts[word]:
+                    del counts[word]
 
     def _touch_zones(self, path: Path, revision: int) -> None:
         for apex in self._serials:

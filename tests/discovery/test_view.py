@@ -52,6 +52,28 @@ def versions(view: View) -> dict[int, int]:
     return seen
 
 
+# ---------------------------------------------------------------- tags and ports
+
+
+def test_it_knows_which_tags_and_ports_there_are() -> None:
+    """Through a change, another record with the same, a reload and the end."""
+    tree = view()
+    blue = {**HOST, "tags": ["blue", "both"], "ports": {"http": 80}}
+    put(tree, "1.web", 2, blue)
+    put(tree, "2.web", 3, {**HOST, "tags": ["both"], "ports": {"dns/udp": 53}})
+    assert [tree.has_tag(tag) for tag in ("blue", "both", "red")] == [True, True, False]
+    assert [tree.has_port(name) for name in ("http", "dns/udp", "dns")] == [True, True, False]
+    put(tree, "1.web", 4, {**HOST, "tags": ["red"]})
+    assert [tree.has_tag(tag) for tag in ("blue", "both", "red")] == [False, True, True]
+    assert not tree.has_port("http")
+    tree.restore([kv("1.web", blue, 5)], 5, 0.0)
+    assert [tree.has_tag(tag) for tag in ("blue", "both", "red")] == [True, True, False]
+    assert not tree.has_port("dns/udp")
+    delete(tree, "1.web", 6)
+    assert not any(tree.has_tag(tag) for tag in ("blue", "both", "red"))
+    assert not tree.has_port("http")
+
+
 # ---------------------------------------------------------------- versions
 
 
