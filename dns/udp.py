@@ -2,8 +2,8 @@
 
 Owns the sockets. A non-blocking socket on the event loop's reader, a batch of datagrams a wake-up: this costs a fifth
 of asyncio's datagram protocol, which maps a large buffer anew for each datagram. Where they come one by one, the first
-is answered by itself, which is quicker still. What is not answered at once goes the way of `datagrams`, and those behind
-it do not wait for it.
+is answered by itself, which is quicker still. What is not answered at once goes the way of `datagrams`; those behind it
+do not wait.
 """
 
 from __future__ import annotations

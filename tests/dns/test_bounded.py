@@ -6,6 +6,7 @@ Work is counted in calls, so that a busy machine changes nothing.
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from itertools import product
 from types import FrameType
 from typing import Any
@@ -63,19 +64,32 @@ def world(services: int, instances: int) -> World:
 
 def work(world: World, name: str, rtype: str) -> int:
     """Calls for one answer made anew."""
+    return counted(sys.setprofile, ("call", "c_call"), world, name, rtype)
+
+
+def steps(world: World, name: str, rtype: str) -> int:
+    """Lines of Python run for one answer made anew: loops without a call count, too."""
+    return counted(sys.settrace, ("line",), world, name, rtype)
+
+
+def counted(
+    watch: Callable[[Any], None], events: tuple[str, ...], world: World, name: str, rtype: str
+) -> int:
+    """How often one of `events` happens while an answer is made; `watch` is the interpreter's way to tell of them."""
     responder = world.responder(udp=True)
     packet = query(name, rtype).to_wire()
     count = 0
 
-    def note(frame: FrameType, event: str, argument: object) -> None:
+    def note(frame: FrameType, event: str, argument: object) -> Any:  # itself; its type can't be written
         nonlocal count
-        count += event in ("call", "c_call")
+        count += event in events
+        return note
 
-    sys.setprofile(note)
+    watch(note)
     try:
         responder.respond(packet)
     finally:
-        sys.setprofile(None)
+        watch(None)
     assert not world.counters.failed
     return count
 
@@ -100,26 +114,6 @@ def test_no_question_costs_more_than_a_few_hundred_calls_a_service() -> None:
 
 
 # ---------------------------------------------------------------- behind names, and for names that are made up
-
-
-def steps(world: World, name: str, rtype: str) -> int:
-    """Lines of Python run for one answer made anew: loops without a call count, too."""
-    responder = world.responder(udp=True)
-    packet = query(name, rtype).to_wire()
-    count = 0
-
-    def note(frame: FrameType, event: str, argument: object) -> Any:  # itself; its type can't be written
-        nonlocal count
-        count += event == "line"
-        return note
-
-    sys.settrace(note)
-    try:
-        responder.respond(packet)
-    finally:
-        sys.settrace(None)
-    assert not world.counters.failed
-    return count
 
 
 def led_astray(targets: int, *, group: str) -> World:
