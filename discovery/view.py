@@ -143,7 +143,7 @@ class View:
                 continue
             new = Record(path, kv)
             if old is None or not old.same(new):
-                self._put(new, revision, now)
+                self._put(new, revision)
                 if changes is not None:
                     changes.append(Event(kv))
         for key in unnamed:
@@ -173,7 +173,7 @@ class View:
                 else:
                     known = self.expected.get(kv.key)
                     said = known[1] if known is not None and known[0] == kv.value else None
-                    self._put(Record(path, kv, said), revision, now)
+                    self._put(Record(path, kv, said), revision)
             elif event.deleted:
                 self.unreadable.pop(kv.key, None)
             else:
@@ -207,11 +207,6 @@ class View:
 
     # ------------------------------------------------------------ copies in other processes
 
-    def has(self, record: Record) -> bool:
-        """Whether that very record is held, and no other has taken its place."""
-        branch = self.find(record.path)
-        return branch is not None and any(held is record for held in branch.records)
-
     def standing(self) -> Standing:
         ghosts = {id(branch): (branch.path(), branch.ghost_until) for _, _, branch in self._ghosts}
         return Standing(
@@ -235,7 +230,7 @@ class View:
                 continue
             record = Record.copied(path, copy)
             if self.ready:
-                self._put(record, 0, 0.0)
+                self._put(record, 0)
                 continue
             replaced = self.root.grow(path).enter(record)
             self._hold(record, 0)
@@ -283,7 +278,7 @@ class View:
             at.version = self._moves
             at = at.parent
 
-    def _put(self, record: Record, revision: int, now: float) -> None:
+    def _put(self, record: Record, revision: int) -> None:
         branch = self.root.grow(record.path)
         replaced = branch.enter(record)
         # Equal, but its labels are the tree's: a third of a record's memory.
