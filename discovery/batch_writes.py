@@ -20,7 +20,7 @@ from discovery.kv.contract import Compare, Delete, LeaseNotFound, Put, Store, Ta
 from discovery.metrics import Metrics
 from discovery.names import Path
 from discovery.pieces import pieces
-from discovery.raw_keys import NONCE_BITS, WAIT_FOR_VIEW, own_lease_id
+from discovery.raw_keys import WAIT_FOR_VIEW, is_own_lease
 from discovery.recent_writes import Written
 from discovery.registry import Registered, Registry
 from discovery.service import Service
@@ -298,7 +298,7 @@ def _as_held(piece: Sequence[_Quick]) -> list[Compare]:
 def _has_own_lease(held: Record) -> bool:
     """Whether taking the record off its lease may end that lease."""
     own = held.fields is not None and held.fields.own_lease
-    return held.lease != 0 and (own or held.lease >> NONCE_BITS == own_lease_id(held.key, 0) >> NONCE_BITS)
+    return held.lease != 0 and (own or is_own_lease(held.key, held.lease))
 
 
 def _revision(outcome: Outcome) -> int:

@@ -100,7 +100,7 @@ class RawKeys:
                     raise NotFound(f"there is no key {_text(key)}")
                 left = await self._seconds_left(held)
                 use = granted = 0
-                if ttl and fresh is None and held is not None and is_own_id(held):
+                if ttl and fresh is None and held is not None and is_own_lease(key, held.lease):
                     granted = await self._store.lease_keepalive(held.lease)
                     use = held.lease if granted == ttl else 0
                     if use and value is None:
@@ -220,7 +220,7 @@ class RawKeys:
         if held is None or held.lease in (0, use):
             return
         stored = stored or stored_service(held)
-        if is_own_id(held) or (stored and stored.own_lease):
+        if is_own_lease(held.key, held.lease) or (stored and stored.own_lease):
             await self._drop(held.lease)
 
     # ------------------------------------------------------------ inside
@@ -283,8 +283,9 @@ def own_lease_id(key: bytes, nonce: int) -> int:
     return digest << NONCE_BITS | nonce
 
 
-def is_own_id(held: KV) -> bool:
-    return held.lease != 0 and held.lease >> NONCE_BITS == own_lease_id(held.key, 0) >> NONCE_BITS
+def is_own_lease(key: bytes, lease: int) -> bool:
+    """Whether its id says that it is the raw key's own."""
+    return lease != 0 and lease >> NONCE_BITS == own_lease_id(key, 0) >> NONCE_BITS
 
 
 def stored_service(held: KV | None) -> Service | None:
