@@ -104,7 +104,7 @@ class BatchWrites:
             self._registry.lease_heartbeat,
         )
         own = {position: lease for position in positions if (lease := self._own(operations[position]))}
-        kept = await self._renewed(set(own.values()), self._store.lease_keepalive) if own else {}
+        kept = await self._renewed(set(own.values()), self._store.lease_keepalive)
         puts: list[_Quick] = []
         removals: list[_Quick] = []
         single: list[int] = []

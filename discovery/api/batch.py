@@ -153,16 +153,15 @@ def _decoded(raw: msgspec.Raw) -> PutOperation | DeleteOperation:
 
 def _operation(request: web.Request, parts: ApiParts, grant: Grant, raw: msgspec.Raw) -> Operation:
     """Raises InvalidField and Forbidden."""
-    put = _decoded(raw)
-    path = fields.named_instance(parts, put.service, put.instance)
-    if isinstance(put, DeleteOperation):
-        access.check_path(grant, path)
-        return Removal(path)
+    body = _decoded(raw)
+    path = fields.named_instance(parts, body.service, body.instance)
     access.check_path(grant, path)
-    lease, lease_ttl = fields.lease_of(put)
+    if isinstance(body, DeleteOperation):
+        return Removal(path)
+    lease, lease_ttl = fields.lease_of(body)
     if lease_ttl:
         parts.registry.checked_ttl(lease_ttl, "lease_ttl")
-    return Registration(path, fields.to_service(put, request.remote), lease, lease_ttl)
+    return Registration(path, fields.to_service(body, request.remote), lease, lease_ttl)
 
 
 def _check_numbers(checked: list[Operation | DiscoveryError]) -> None:
