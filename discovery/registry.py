@@ -1,10 +1,10 @@
 """The registry: register, heartbeat, deregister. The rules, and the only writer to the store.
 
 Owns what a registration does to keys and leases. It never answers a question (the view does) and knows no HTTP.
-How: a write reads the key as the store has it, or takes it as the view
-has it where the transaction will tell if that is late, decides, and commits in one transaction that compares the key's
-modification revision; a lost race begins anew. After a write it waits until
-the view holds the write's own revision, which lies below the prefix, so that this node's DNS answers with it.
+How: a write reads the key as the store has it, or takes it as the view has it where the transaction will tell if that
+is late, decides, and commits in one transaction that compares the key's modification revision; a lost race begins anew.
+After a write it waits until the view holds the write's own revision, which lies below the prefix, so that this node's
+DNS answers with it.
 
 Keys as they are, and whose lease a key hangs on, are `raw`'s (raw_keys).
 """
@@ -131,12 +131,11 @@ class Registry:
         key = names.key_of(path, self._prefix)
         ttl = self.checked_ttl(lease_ttl, "lease_ttl") if lease_ttl != 0 else 0
         async with self.raw.locks.hold(key):
-            return await self._register(path, fields, lease, ttl, when)
+            return await self._register(path, key, fields, lease, ttl, when)
 
     async def _register(
-        self, path: Path, fields: Service, lease: int | None, ttl: int, when: Precondition
+        self, path: Path, key: bytes, fields: Service, lease: int | None, ttl: int, when: Precondition
     ) -> Registered:
-        key = names.key_of(path, self._prefix)
         away = self.draining.instances.find(path)  # first as known here: the transaction compares it
         for attempt in range(ATTEMPTS):
             seen = self._viewed(path, key, fields, when) if not attempt and away is None else None
