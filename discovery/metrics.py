@@ -16,7 +16,6 @@ from discovery.histogram import Histogram
 # Seconds. From a heartbeat, which is memory alone, to a write that waits for a quorum and the view.
 HTTP_BOUNDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 
-
 # Seconds. A timer of an idle loop is a fraction of a millisecond late.
 LAG_BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 

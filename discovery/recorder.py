@@ -33,7 +33,6 @@ SERIES = (
 )
 _NOERROR, _SERVFAIL, _NXDOMAIN, _REFUSED = 0, 2, 3, 5
 
-
 TIMES = {"dns": BOUNDS, "http": HTTP_BOUNDS}
 
 
@@ -96,8 +95,7 @@ def times(metrics: Metrics) -> tuple[tuple[int, ...], ...]:
 
 
 def _added(histograms: Iterable[Histogram], bounds: Sequence[float]) -> tuple[int, ...]:
-    counts = [0] * (len(bounds) + 1)
+    total = Histogram(bounds)
     for histogram in histograms:
-        for place, number in enumerate(histogram.counts):
-            counts[place] += number
-    return tuple(counts)
+        total.add(histogram.values())
+    return tuple(total.counts)
