@@ -1,7 +1,7 @@
 """How long things take, counted in buckets of time: plain ints, which only grow.
 
-Owns the counting alone: it reads no clock and renders nothing. One thread adds to a histogram; any may read it. Sums
-are whole nanoseconds, so that histograms of other processes can be added without loss.
+Owns the counting, and what it says of quantiles: it reads no clock and renders nothing. One thread adds to a histogram;
+any may read it. Sums are whole nanoseconds, so that histograms of other processes can be added without loss.
 """
 
 from __future__ import annotations
@@ -40,3 +40,21 @@ class Histogram:
         for place in range(len(self.counts)):
             self.counts[place] += more[place]
         self.nanoseconds += more[len(self.counts)]
+
+
+def quantile(share: float, bounds: Sequence[float], counts: Sequence[float]) -> float | None:
+    """Seconds that so large a share took at most, of buckets as a histogram's; None: nothing was counted.
+
+    Within a bucket they are taken to lie evenly, as Prometheus's histogram_quantile does; beyond the last bound, that
+    bound.
+    """
+    total = sum(counts)
+    if total <= 0:
+        return None
+    rank, seen, low = share * total, 0.0, 0.0
+    for bound, count in zip(bounds, counts, strict=False):
+        if count and seen + count >= rank:
+            return low + (bound - low) * (rank - seen) / count
+        seen += count
+        low = bound
+    return low

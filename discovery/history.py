@@ -14,6 +14,8 @@ from itertools import pairwise
 
 import msgspec
 
+from discovery.histogram import quantile
+
 EVERY = 10.0  # seconds between two samples
 SAMPLES = 360  # an hour
 
@@ -56,32 +58,14 @@ class History:
         return found
 
     def quantile(self, histogram: str, share: float) -> list[float | None]:
-        """Seconds that so large a share took at most, between two samples each; None: there were none.
-
-        Within a bucket they are taken to lie evenly, as Prometheus's histogram_quantile does; beyond the last bound,
-        that bound.
-        """
+        """`histogram.quantile` of every space between two samples."""
         place, bounds = list(self.bounds).index(histogram), self.bounds[histogram]
         return [
-            _quantile(
+            quantile(
                 share, bounds, [new - old for old, new in zip(a.times[place], b.times[place], strict=True)]
             )
             for a, b in self._spaces()
         ]
 
     def _spaces(self) -> Iterator[tuple[Sample, Sample]]:
-        ring = list(self._ring)
-        return pairwise(ring)
-
-
-def _quantile(share: float, bounds: Sequence[float], numbers: Sequence[int]) -> float | None:
-    total = sum(numbers)
-    if total <= 0:
-        return None
-    rank, seen, low = share * total, 0, 0.0
-    for bound, number in zip(bounds, numbers, strict=False):
-        if number and seen + number >= rank:
-            return low + (bound - low) * (rank - seen) / number
-        seen += number
-        low = bound
-    return low
+        return pairwise(self._ring)

@@ -6,12 +6,15 @@ Pure: owns the reading of Prometheus' text, and the tables of `discovery top`. I
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from math import isfinite
 from typing import Any
 
 import msgspec
 from prometheus_client.parser import text_string_to_metric_families
 
 from discovery.cli.tables import duration, relative
+from discovery.histogram import quantile
 
 Answer = Mapping[str, Any]  # JSON whose fields http-api.md gives
 Section = tuple[str, Sequence[str], list[Sequence[object]]]
@@ -62,20 +65,12 @@ class Between:
         return self.grown(name, **labels) / self.seconds
 
     def quantile(self, part: float, name: str) -> float | None:
-        """Of a histogram in seconds, straight between its bounds, as Prometheus has it; None: nothing was counted."""
+        """`histogram.quantile` of a histogram in seconds."""
         bounds = {dict(labels)["le"] for labels in self.after.samples.get(f"{name}_bucket", {})}
         ordered = sorted((float(bound), bound) for bound in bounds)
-        counts = [self.grown(f"{name}_bucket", le=text) for _, text in ordered]
-        if not counts or counts[-1] <= 0:
-            return None
-        rank, low, below = part * counts[-1], 0.0, 0.0
-        for (bound, _), count in zip(ordered, counts, strict=True):
-            if count >= rank:
-                if bound == float("inf") or count == below:
-                    return low
-                return low + (bound - low) * (rank - below) / (count - below)
-            low, below = bound, count
-        return low
+        sums = [0.0, *(self.grown(f"{name}_bucket", le=text) for _, text in ordered)]
+        counts = [after - before for before, after in pairwise(sums)]
+        return quantile(part, [bound for bound, _ in ordered if isfinite(bound)], counts)
 
 
 def rates(found: Between) -> dict[str, float | None]:
