@@ -7,7 +7,7 @@ share. It never builds a part and starts nothing.
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -18,6 +18,7 @@ from discovery import names
 from discovery.api.admission import Admission
 from discovery.audit import AuditLog
 from discovery.dns.synthesis import Settings
+from discovery.drained import Drained
 from discovery.errors import NotReady
 from discovery.feed import Feed
 from discovery.history import History
@@ -75,6 +76,20 @@ class ApiParts:
         """The closest zone that holds the name, else the first: whose defaults apply (names.md)."""
         inside = [apex for apex in self.zones if path[: len(apex)] == apex]
         return self.zones[max(inside, key=len)] if inside else self.config.zones[0]
+
+    def outermost(self) -> list[Path]:
+        """The zones that lie in no other."""
+        return [
+            apex
+            for apex in self.zones
+            if not any(len(other) < len(apex) and apex[: len(other)] == other for other in self.zones)
+        ]
+
+    def out_of_dns(self, path: Path, *, direct: bool) -> Iterator[Drained]:
+        """The drained instances below `path`; the store may tell of one that came back after the view has it."""
+        for each in self.registry.draining.instances.below(path, direct=direct):
+            if self.view.record(each.record.path) is None:
+                yield each
 
     def need_ready(self) -> None:
         """Raises NotReady before the first load: what is not known yet must not look as if it were not there."""

@@ -86,9 +86,8 @@ def _records(parts: ApiParts, parameters: Mapping[str, str]) -> Iterator[Record]
     """In the order of keys. Raises InvalidField."""
     subtree = bodies.flag(parameters, "subtree")
     if "service" not in parameters:
-        for apex in parts.zones:
-            if not any(len(apex) > len(other) and apex[: len(other)] == other for other in parts.zones):
-                yield from _below(parts, apex, subtree=True)
+        for apex in parts.outermost():
+            yield from _below(parts, apex, subtree=True)
         return
     yield from _below(parts, fields.named_service(parts, parameters["service"]), subtree=subtree)
 

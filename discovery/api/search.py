@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Sequence
 from typing import NamedTuple, TypeVar
 
 import msgspec
@@ -20,7 +20,6 @@ from discovery.api.answers import reply
 from discovery.api.parts import PARTS, ApiParts
 from discovery.api.services import add_expiry
 from discovery.catalog import Catalog, Listed
-from discovery.drained import Drained
 from discovery.errors import InvalidField
 from discovery.names import Path
 from discovery.tree import Record
@@ -103,7 +102,7 @@ class Searching:
         revision = parts.view.revision
         async with self._refreshing:
             await _in_slices(kept.refresh())
-        drained = {each.record.path: each for each in _out_of_dns(parts)}
+        drained = {each.record.path: each for each in parts.out_of_dns((), direct=False)}
         extra, away = catalog.listed([each.record for each in drained.values()], kept.services)
         services: Sequence[Listed]
         records: Sequence[Record]
@@ -152,12 +151,6 @@ class Searching:
 def _service(parts: ApiParts, service: Listed, drained: int) -> ServiceFound:
     text = names.service_text(service.path, parts.zones)
     return ServiceFound(text, names.to_text(service.path), len(service.records), drained, service.unreadable)
-
-
-def _out_of_dns(parts: ApiParts) -> Iterator[Drained]:
-    for each in parts.registry.draining.instances.below((), direct=False):
-        if parts.view.record(each.record.path) is None:
-            yield each
 
 
 async def _in_slices(work: Generator[None, None, T]) -> T:

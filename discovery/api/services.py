@@ -193,10 +193,7 @@ async def _changed(request: web.Request, parameters: Mapping[str, str], scope: S
 
 def _instances(parts: ApiParts, path: names.Path, subtree: bool) -> list[bodies.Instance]:
     """Those that are out of DNS stand among the others, in the order of keys."""
-    drained = parts.registry.draining.instances
-    away = [
-        each for each in drained.below(path, direct=not subtree) if not parts.view.record(each.record.path)
-    ]
+    away = list(parts.out_of_dns(path, direct=not subtree))
     if not away:
         return [fields.of_record(parts, *found) for found in _readable(parts, path, subtree)]
     both: list[tuple[Record, Service, float | None]] = []
@@ -222,10 +219,9 @@ async def list_services(request: web.Request) -> web.Response:
     parameters = bodies.query(request, "prefix", "limit", "after")
     limit = bodies.number(parameters, "limit", 1, MAX_PAGE) or PAGE
     prefix, after = parameters.get("prefix", "").lower(), parameters.get("after", "").lower()
-    outer = [apex for apex in parts.zones if not any(_below(apex, other) for other in parts.zones)]
     found = (
         bodies.ServiceCount(text, number)
-        for apex in outer
+        for apex in parts.outermost()
         for path, number in _counts(parts, apex)
         if (text := names.service_text(path, parts.zones)).startswith(prefix) and text > after
     )
@@ -237,18 +233,12 @@ async def list_services(request: web.Request) -> web.Response:
 
 def _counts(parts: ApiParts, apex: names.Path) -> Iterable[tuple[names.Path, int]]:
     """With those that are out of DNS, which are registered, too."""
-    drained = parts.registry.draining.instances
-    if not len(drained):
+    if not len(parts.registry.draining.instances):
         return parts.view.services(apex)
     counts = Counter(dict(parts.view.services(apex)))
-    for each in drained.below(apex, direct=False):
-        if parts.view.record(each.record.path) is None:
-            counts[each.record.path[:-1]] += 1
+    for each in parts.out_of_dns(apex, direct=False):
+        counts[each.record.path[:-1]] += 1
     return counts.items()
-
-
-def _below(apex: names.Path, other: names.Path) -> bool:
-    return len(apex) > len(other) and apex[: len(other)] == other
 
 
 async def add_expiry(parts: ApiParts, instances: Sequence[bodies.Instance]) -> None:
