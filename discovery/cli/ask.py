@@ -61,7 +61,7 @@ def metrics(node_url: str, token: str | None) -> None:
     with_node(
         node_url,
         token,
-        lambda node: node.download("GET", ("metrics",), sys.stdout.buffer, lambda done, total: None),
+        lambda node: node.download("GET", ("metrics",), sys.stdout.buffer),
     )
 
 
@@ -104,7 +104,6 @@ def api(
             method,
             target.path.split("/")[1:],
             sys.stdout.buffer,
-            lambda done, total: None,
             query=target.query,
             content=content if body is None else _content(body),
             content_type="application/x-www-form-urlencoded" if fields else "application/json",

@@ -5,13 +5,12 @@ Owns what these commands print. The reasons are the node's own.
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from typing import TYPE_CHECKING
 
 import click
 
-from discovery.cli.calls import call
+from discovery.cli.calls import call, with_node
 from discovery.cli.options import node_options
 from discovery.cli.output import Form, output_option, print_table, printed, say
 
@@ -91,13 +90,7 @@ def zone_export(name: str | None, node_url: str, token: str | None) -> None:
       discovery zone export > discovery.internal.zone
       discovery zone export other.example
     """
-    from discovery.cli.remote import Node
-
-    async def fetch() -> None:
-        async with Node(node_url, token) as node:
-            query = {"zone": name} if name else {}
-            await node.download(
-                "GET", ("v1", "zone"), sys.stdout.buffer, lambda done, total: None, query=query
-            )
-
-    asyncio.run(fetch())
+    query = {"zone": name} if name else {}
+    with_node(
+        node_url, token, lambda node: node.download("GET", ("v1", "zone"), sys.stdout.buffer, query=query)
+    )

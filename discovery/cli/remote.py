@@ -85,7 +85,7 @@ class Node:
         method: str,
         path: Sequence[str],
         target: BinaryIO,
-        progress: Callable[[int, int], None],
+        progress: Callable[[int, int], None] | None = None,
         *,
         query: Mapping[str, str] | None = None,
         content: bytes | None = None,
@@ -109,7 +109,8 @@ class Node:
                 async for piece in response.content.iter_chunked(1 << 20):
                     target.write(piece)
                     done += len(piece)
-                    progress(done, total)
+                    if progress is not None:
+                        progress(done, total)
                 return int(response.headers.get("X-Revision", 0))
         except Unavailable as error:
             raise _at_a_terminal(error) from None

@@ -5,34 +5,32 @@ Owns that a file takes its name when all of it is written and synced, and that n
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
+from discovery.cli.calls import with_node
 from discovery.cli.output import Form, printed, say
-from discovery.cli.progress import Show, progress
+from discovery.cli.progress import progress
 from discovery.errors import Conflict, InvalidField
+
+if TYPE_CHECKING:
+    from discovery.cli.remote import Node
 
 
 def save_snapshot(file: Path, node_url: str, token: str | None) -> int:
     """Writes the snapshot of a running node's store to `file`; its revision. Raises as `new_file` and `Node`."""
-    from discovery.cli.remote import Node
 
-    async def fetch(show: Show) -> int:
-        async with Node(node_url, token) as node:
-            with new_file(file) as out:
-                return await node.download(
-                    "POST",
-                    ("v1", "store", "snapshot"),
-                    out,
-                    lambda done, total: show("receiving", done, total),
-                )
+    async def fetch(node: Node) -> int:
+        with new_file(file) as out:
+            return await node.download(
+                "POST", ("v1", "store", "snapshot"), out, lambda done, total: show("receiving", done, total)
+            )
 
     with progress(size=True) as show:
-        return asyncio.run(fetch(show))
+        return with_node(node_url, token, fetch)
 
 
 def tell_snapshot(file: Path, revision: int, output: Form) -> None:

@@ -112,7 +112,7 @@ async def _live(node: Node, service: str | None, every: float) -> None:
 
 async def _reading(node: Node) -> Reading:
     text = io.BytesIO()
-    await node.download("GET", ("metrics",), text, lambda done, total: None)
+    await node.download("GET", ("metrics",), text)
     try:
         return figures.read(text.getvalue().decode(), time.time())
     except ValueError as error:
