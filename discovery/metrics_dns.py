@@ -9,21 +9,11 @@ from collections.abc import Iterator
 
 from prometheus_client.core import Metric
 
+from discovery.dns import text
 from discovery.dns.counters import RCODES, SAMPLE, TYPES, DnsCounters
 from discovery.metrics import Tally
 from discovery.metrics_families import counter, counters, gauge, gauges, histograms
 
-_RCODES = {
-    0: "NOERROR",
-    1: "FORMERR",
-    2: "SERVFAIL",
-    3: "NXDOMAIN",
-    4: "NOTIMP",
-    5: "REFUSED",
-    9: "NOTAUTH",
-    16: "BADVERS",
-    23: "BADCOOKIE",
-}
 _ALWAYS = frozenset(
     (type_, rcode) for type_ in ("A", "AAAA", "SRV") for rcode in (0, 2, 3)
 )  # shown from the start, so that their first rise is seen
@@ -46,7 +36,7 @@ def _questions(dns: DnsCounters) -> Iterator[Metric]:
         "DNS answers made, by response code and type of question.",
         ("rcode", "type"),
         {
-            (_RCODES.get(rcode, f"RCODE{rcode}"), type_): number
+            (text.rcode_name(rcode), type_): number
             for place, type_ in enumerate(TYPES)
             for rcode, number in enumerate(dns.answers[place * RCODES : (place + 1) * RCODES])
             if number or (type_, rcode) in _ALWAYS

@@ -32,6 +32,9 @@ RCODES = {
     wire.NXDOMAIN: "NXDOMAIN",
     wire.NOTIMP: "NOTIMP",
     wire.REFUSED: "REFUSED",
+    wire.NOTAUTH: "NOTAUTH",
+    wire.BADVERS: "BADVERS",
+    wire.BADCOOKIE: "BADCOOKIE",
 }
 _PLAIN = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_*/")
 
@@ -39,6 +42,11 @@ _PLAIN = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456
 def type_name(rtype: int) -> str:
     """`A`, or `TYPE999` for what has no name here (RFC 3597 section 5)."""
     return TYPE_NAMES.get(rtype, f"TYPE{rtype}")
+
+
+def rcode_name(rcode: int) -> str:
+    """`NXDOMAIN`, or `RCODE24` for what has no name here."""
+    return RCODES.get(rcode, f"RCODE{rcode}")
 
 
 def name(path: Path) -> str:

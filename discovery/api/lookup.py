@@ -86,7 +86,7 @@ async def lookup(request: web.Request) -> web.Response:
             type=text.type_name(qtype),
             zone=text.name(found.zone.apex) if found.zone is not None else None,
             revision=parts.view.revision,
-            rcode=None if elsewhere else text.RCODES[answer.rcode],
+            rcode=None if elsewhere else text.rcode_name(answer.rcode),
             authoritative=answer.authoritative,
             answer=[text.record(rr) for rr in (*answer.first, *answer.rotating)],
             authority=[text.record(rr) for rr in answer.authority],

@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from discovery.cli.remote import Node
+from discovery.dns.text import rcode_name
 from discovery.errors import DiscoveryError
 
 PATIENCE = 2.0  # seconds until a question counts as lost
@@ -125,11 +126,8 @@ def _answered(client: _Asker, load: Load, now: Callable[[], float]) -> bool:
     if len(packet) < 12 or packet[:2] != client.number.to_bytes(2, "big"):
         return False  # late, for a question that was lost already
     load.latencies.append(now() - client.begun)
-    load.outcomes[_RCODES.get(packet[3] & 15, f"RCODE{packet[3] & 15}")] += 1
+    load.outcomes[rcode_name(packet[3] & 15)] += 1
     return True
-
-
-_RCODES = {0: "NOERROR", 1: "FORMERR", 2: "SERVFAIL", 3: "NXDOMAIN", 4: "NOTIMP", 5: "REFUSED"}
 
 
 # ---------------------------------------------------------------- registrations
