@@ -98,7 +98,7 @@ def _look(named: str | None, token: str | None, resolvers: Sequence[str]) -> Ite
         loaded = config_loader()()
         config = loaded.config
         where = loaded.path or "no file: all settings have their defaults"
-        yield Finding("configuration", "ok", f"{where}")
+        yield Finding("configuration", "ok", str(where))
     except ConfigError as error:
         config = Config()
         yield Finding("configuration", "wrong", error.detail, "correct it; the defaults stand for it here")
@@ -134,11 +134,11 @@ def _started_here(finding: Finding) -> Finding:
 
 def _own_url(config: Config) -> str:
     """Where the node that the configuration describes is reached from here."""
-    from discovery.config import parse_address
+    from discovery.announcement import address_text
+    from discovery.cli.doctor_dns import seen_from_here
 
-    host, port = parse_address(config.http.listen[0])
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 (not listened on)
-    return f"http{'s' if config.http.tls.cert else ''}://{f'[{host}]' if ':' in host else host}:{port}"
+    scheme = "https" if config.http.tls.cert else "http"
+    return f"{scheme}://{address_text(seen_from_here(config.http.listen[0]))}"
 
 
 def _of_node(url: str, token: str | None) -> Iterator[Finding]:

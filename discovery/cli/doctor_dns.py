@@ -113,8 +113,7 @@ def look(config: Config, resolvers: Sequence[str], *, runs: bool) -> Iterator[Fi
     zones = [zone.name for zone in config.zones]
     own: dict[str, Reply] = {}
     for text in config.dns.listen if runs else ():
-        host, port = parse_address(text)
-        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 (not listened on)
+        host, port = seen_from_here(text)
         for zone in zones if port else ():
             reply = _asked(zone, (host, port))
             if reply is None:
@@ -146,6 +145,12 @@ def look(config: Config, resolvers: Sequence[str], *, runs: bool) -> Iterator[Fi
     if not resolvers:
         at_53 = [host for host, port in map(parse_address, config.dns.listen) if port == 53]
         yield from set_up(conf, answering, at_53, bool(config.forward.upstreams))
+
+
+def seen_from_here(text: str) -> tuple[str, int]:
+    """Where an address that a node listens on is reached on its own machine."""
+    host, port = parse_address(text)
+    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host), port  # noqa: S104 (not listened on)
 
 
 def resolver_address(text: str) -> tuple[str, int]:
