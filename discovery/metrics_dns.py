@@ -14,9 +14,8 @@ from discovery.dns.counters import RCODES, SAMPLE, TYPES, DnsCounters
 from discovery.metrics import Tally
 from discovery.metrics_families import counter, counters, gauge, gauges, histograms
 
-_ALWAYS = frozenset(
-    (type_, rcode) for type_ in ("A", "AAAA", "SRV") for rcode in (0, 2, 3)
-)  # shown from the start, so that their first rise is seen
+# Shown from the start, so that their first rise is seen.
+_ALWAYS = frozenset((type_, rcode) for type_ in ("A", "AAAA", "SRV") for rcode in (0, 2, 3))
 
 
 def families(dns: DnsCounters, workers: Tally | None) -> Iterator[Metric]:

@@ -110,9 +110,8 @@ class Record:
         )
 
 
-_NONE: dict[
-    bytes, Branch
-] = {}  # the children of all that have none, which are most: an own dict takes 64 bytes
+# The children of all that have none, which are most: an own dict takes 64 bytes.
+_NONE: dict[bytes, Branch] = {}
 
 
 class Branch:

@@ -73,9 +73,7 @@ class View:
         self.nodes: LiveNodes = ()
         self.revision = 0
         self.unreadable: dict[bytes, str] = {}  # key -> reason; keys that are no names among them
-        self.expected: dict[
-            bytes, tuple[bytes, Service]
-        ] = {}  # what this node writes: value, and what that says
+        self.expected: dict[bytes, tuple[bytes, Service]] = {}  # what this node writes, and what that says
         self.newly_unreadable: list[tuple[bytes, str]] = []  # for the feed to log and clear
         self.unknown_leases: set[int] = set()  # foreign leases whose granted TTL nobody has told yet
 
@@ -108,9 +106,8 @@ class View:
             path, branch = stack.pop()
             if branch.direct:
                 yield path, sum(len(child.records) for child in branch.children.values())
-            if branch.services > (
-                branch.direct > 0
-            ):  # instances themselves, which are most, are not looked at
+            # Instances themselves, which are most, are not looked at.
+            if branch.services > (branch.direct > 0):
                 below = [child for child in branch.ordered() if child.services]
                 stack.extend(((*path, child.label), child) for child in reversed(below))
 

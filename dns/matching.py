@@ -76,9 +76,8 @@ class Matcher:
         self.trace = trace
         self.stamps: dict[Branch, int] = {}
         self.cut = False
-        self._left = self._most = max(
-            SEARCHED * max_matched, SEARCHED_LEAST
-        )  # that may still be looked through
+        self._most = max(SEARCHED * max_matched, SEARCHED_LEAST)
+        self._left = self._most  # that may still be looked through
         self._room = self._most  # services that may still be taken, behind the names that are followed, too
         self._gave_up = False
 
@@ -272,14 +271,12 @@ class Matcher:
             yield from branch.walk()
         elif pattern[0] in WILDCARDS:
             rest = pattern[1:]
-            if (
-                rest and rest[0] not in WILDCARDS
-            ):  # one look for each, since such names can be made up without end
-                label, rest = rest[0], rest[1:]
+            # One look for each, since such names can be made up without end.
+            if rest and rest[0] not in WILDCARDS:
                 for child in self._search(branch.each()):
-                    below = child.child(label)
+                    below = child.child(rest[0])
                     if below is not None:
-                        yield from self._expand(below, rest)
+                        yield from self._expand(below, rest[1:])
                 return
             for child in self._search(branch.each()):
                 yield from self._expand(child, rest)

@@ -126,9 +126,8 @@ def parse(packet: bytes) -> Query | None:
         if query.edns is not None:
             query.edns.options = b""  # they may be what is damaged, so none is answered
     if qdcount != 1:
-        if (
-            qdcount or query.edns is None or not query.edns.cookie
-        ):  # nothing asked but a cookie: RFC 7873 section 5.4
+        # But for nothing asked and a cookie (RFC 7873 section 5.4).
+        if qdcount or query.edns is None or not query.edns.cookie:
             query.rcode = FORMERR  # RFC 9619
         query.question, query.name = b"", b"\0"
     if query.opcode:
@@ -197,9 +196,8 @@ def skip_name(packet: bytes, at: int) -> int:
             if at + 2 > size or ((length & 0x3F) << 8 | packet[at + 1]) >= start:
                 raise FormatError("a pointer that does not point back")
             return at + 2
-        if (
-            length > 63 or at + length - start > 254
-        ):  # with this label's own length: 255 (RFC 1035 section 3.1)
+        # With this label's own length a name has 255 bytes at most (RFC 1035 section 3.1).
+        if length > 63 or at + length - start > 254:
             raise FormatError("an unknown label type, or a name over 255 bytes")
         at += length + 1
         if not length:

@@ -54,9 +54,8 @@ class SharedLease:
         self._wanted: dict[Key, Fields] = {}
         self._held: dict[Key, _Held] = {}  # what was put under this lease, whatever came back
         self._refused: dict[Key, Fields] = {}  # what a node said no to, until the next round
-        self._doubles: set[Key] = (
-            set()
-        )  # what is another that is wanted in other words, until something else is wanted
+        # What is another that is wanted in other words, until something else is wanted.
+        self._doubles: set[Key] = set()
         self._lease: Lease | None = None
         self._away = False
         self._left = False

@@ -45,9 +45,7 @@ async def watch(request: web.Request) -> web.StreamResponse:
     parameters = dict(bodies.query(request, "service", "subtree", "since"))
     scope = _scope(parts, parameters)
     form: Format = "sse" if "text/event-stream" in request.headers.get("Accept", "") else "ndjson"
-    if (
-        "Last-Event-ID" in request.headers
-    ):  # an EventSource that comes again asks with the URL of the first time
+    if "Last-Event-ID" in request.headers:  # an EventSource comes again with the URL of the first time
         parameters["since"] = request.headers["Last-Event-ID"]
     since = bodies.number(parameters, "since", 0, MAX_REVISION)
     stream = Stream(request, changes, scope, form)

@@ -21,9 +21,8 @@ from discovery.workers import messages
 from discovery.workers.messages import Ack, Kept, Sampled
 
 IDLE, BUSY = 5, 1  # what a look counts at a worker that owes something: one that works is given more time
-ROOM = (
-    1 << 20
-)  # bytes unsent beyond which there is no room: some messages of a load, so that both ends are at work
+# Bytes unsent beyond which there is no room: some messages of a load, so that both ends are at work.
+ROOM = 1 << 20
 
 log = logging.getLogger(__name__)
 
@@ -71,9 +70,8 @@ class Link(asyncio.Protocol):
         self.serving = False
         self.ready = False  # its view is
         self.served = False  # at any time
-        self.overdue = (
-            0  # looks in a row at something unacknowledged since the look before: IDLE or BUSY each
-        )
+        # Looks in a row at something unacknowledged since the look before: IDLE or BUSY each.
+        self.overdue = 0
         self.lost = False
 
     async def connect(self, sock: socket.socket) -> None:
