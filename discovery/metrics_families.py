@@ -26,17 +26,11 @@ def gauge(name: str, text: str, number: float) -> Metric:
 
 
 def counters(name: str, text: str, labels: Labels, samples: Mapping[K, float]) -> Metric:
-    family = CounterMetricFamily(name, text, labels=_many(labels))
-    for values, number in samples.items():
-        family.add_metric(_many(values), number)
-    return family
+    return _filled(CounterMetricFamily(name, text, labels=_many(labels)), samples)
 
 
 def gauges(name: str, text: str, labels: Labels, samples: Mapping[K, float]) -> Metric:
-    family = GaugeMetricFamily(name, text, labels=_many(labels))
-    for values, number in samples.items():
-        family.add_metric(_many(values), number)
-    return family
+    return _filled(GaugeMetricFamily(name, text, labels=_many(labels)), samples)
 
 
 def histograms(name: str, text: str, labels: Labels, samples: Mapping[K, Histogram]) -> Metric:
@@ -49,6 +43,12 @@ def histograms(name: str, text: str, labels: Labels, samples: Mapping[K, Histogr
             buckets=[(bound, float(number)) for bound, number in zip(bounds, sums, strict=True)],
             sum_value=histogram.seconds,
         )
+    return family
+
+
+def _filled(family: CounterMetricFamily | GaugeMetricFamily, samples: Mapping[K, float]) -> Metric:
+    for values, number in samples.items():
+        family.add_metric(_many(values), number)
     return family
 
 
