@@ -13,11 +13,10 @@ from typing import Any
 import msgspec
 from prometheus_client.parser import text_string_to_metric_families
 
-from discovery.cli.tables import duration, relative
+from discovery.cli.tables import Section, duration, relative
 from discovery.histogram import quantile
 
 Answer = Mapping[str, Any]  # JSON whose fields http-api.md gives
-Section = tuple[str, Sequence[str], list[Sequence[object]]]
 Labels = frozenset[tuple[str, str]]
 
 

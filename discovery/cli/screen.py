@@ -18,9 +18,8 @@ from rich.text import Text
 
 from discovery.cli import tables
 from discovery.cli.output import is_coloured
+from discovery.cli.tables import Section
 
-Section = tuple[str, Sequence[str], Sequence[Sequence[object]]]
-"""A title, columns, rows; there may be no columns: then the rows have no head."""
 LEAST = 8  # characters for a column that does not fit whole; with fewer it is left out
 GAP = 2  # characters between columns
 BETWEEN = 4  # characters between tables side by side

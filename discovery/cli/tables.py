@@ -11,6 +11,9 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 
+Section = tuple[str, Sequence[str], Sequence[Sequence[object]]]
+"""A title, columns, rows; there may be no columns: then the rows have no head."""
+
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _UNITS = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
 _TWO_PARTS = 3  # of a unit: from here on the smaller one no longer counts

@@ -7,7 +7,8 @@ import io
 import pytest
 from rich.console import Console
 
-from discovery.cli.screen import Section, drawn, fitting
+from discovery.cli.screen import drawn, fitting
+from discovery.cli.tables import Section
 
 LONG: list[list[object]] = [[f"instance-{number}", "10.0.0.1"] for number in range(100)]
 
