@@ -282,9 +282,14 @@ class Workers:
 def is_busy(pid: int) -> bool:
     """Whether it computes, or would if it had a CPU: it is not stopped and waits for nothing (proc(5): the state)."""
     try:
-        return FilePath(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "R"
+        return _stat(FilePath(f"/proc/{pid}"))[0] == "R"
     except OSError:  # it has ended
         return False
+
+
+def _stat(process: FilePath) -> list[str]:
+    """From the third field of proc(5) on, the state: those before it hold the name, which may be anything."""
+    return (process / "stat").read_text().rpartition(")")[2].split()
 
 
 def _resident_bytes(process: FilePath) -> int:
@@ -292,8 +297,8 @@ def _resident_bytes(process: FilePath) -> int:
 
 
 def _cpu_seconds(process: FilePath) -> float:
-    """User and system; proc(5): fields 14 and 15, counted from behind the name, which may hold anything."""
-    fields = (process / "stat").read_text().rpartition(")")[2].split()
+    """User and system (proc(5): fields 14 and 15)."""
+    fields = _stat(process)
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
