@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import os
 import socket
 import sys
 import tempfile
@@ -29,6 +28,7 @@ import dns.rcode
 import uvloop
 
 from tests.bench.etcd import put_request
+from tests.support.cpu import cpu_seconds
 from tests.support.etcd import EtcdCluster, etcd_cluster
 from tests.support.node import RunningNode, running_node
 
@@ -125,11 +125,6 @@ def put_rows(cluster: EtcdCluster, nodes: Sequence[RunningNode]) -> None:
 
 
 # ---------------------------------------------------------------- leases
-
-
-def cpu_seconds(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 class Fleet:

@@ -26,6 +26,7 @@ import aiohttp
 import uvloop
 
 from discovery import __version__
+from tests.support.cpu import cpu_seconds
 from tests.support.etcd import etcd_cluster
 from tests.support.node import RunningNode, running_node
 
@@ -69,11 +70,6 @@ def wrk(url: str, mode: str, *words: str, connections: int = CONNECTIONS) -> flo
     if found is None or "Non-2xx" in done.stdout or "Socket errors" in done.stdout:
         raise RuntimeError(f"wrk {mode}: {done.stdout}{done.stderr}")
     return float(found[1])
-
-
-def cpu_seconds(node: RunningNode) -> float:
-    words = Path(f"/proc/{node.process.pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
 
 
 @contextmanager
@@ -256,14 +252,14 @@ def keep(rows: Rows) -> None:
         bodies = [
             json.dumps({"leases": leases[at : at + AT_ONCE]}).encode() for at in range(0, LEASES, AT_ONCE)
         ]
-        before, begin, missing = cpu_seconds(node), time.monotonic(), 0
+        before, begin, missing = cpu_seconds(node.process.pid), time.monotonic(), 0
         turn = 0
         while time.monotonic() < begin + KEEP_SECONDS:
             for body in bodies:
                 missing += len(node.call("POST", "/v1/heartbeats", body)[1]["missing"])
             turn += 1
             time.sleep(max(0.0, begin + turn * LEASE_TTL / 3 - time.monotonic()))
-        cores = (cpu_seconds(node) - before) / (time.monotonic() - begin)
+        cores = (cpu_seconds(node.process.pid) - before) / (time.monotonic() - begin)
         rows.add(
             f"{LEASES:,} leases of {LEASE_TTL} s kept alive in bulk, {KEEP_SECONDS} s",
             f"{cores:.3f} cores",

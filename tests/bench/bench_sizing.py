@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tests.bench.sender import Sender, write_questions
+from tests.support.cpu import cpu_seconds
 from tests.support.node import ROOT, RunningNode, running_node
 
 TTL = 30  # seconds
@@ -228,15 +229,10 @@ def read(sock: socket.socket, answers: int) -> None:
 
 
 def window(node: RunningNode, load: Callable[[], int]) -> Window:
-    cpu, begin = cpu_seconds(node), time.monotonic()
+    cpu, begin = cpu_seconds(node.process.pid), time.monotonic()
     answered = load()
     seconds = time.monotonic() - begin
-    return Window((cpu_seconds(node) - cpu) / seconds, answered / seconds)
-
-
-def cpu_seconds(node: RunningNode) -> float:
-    words = Path(f"/proc/{node.process.pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
+    return Window((cpu_seconds(node.process.pid) - cpu) / seconds, answered / seconds)
 
 
 def resident(node: RunningNode) -> int:

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import expect
 
-from tests.support.browser import LIMIT, Tab, running_browser, tab
+from tests.support.browser import LIMIT, Tab
 from tests.support.node import RunningNode, running_node
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
@@ -22,24 +22,10 @@ expect.set_options(timeout=LIMIT * 1000)
 BODY = {"host": "10.0.0.1", "port": 8080, "lease_ttl": 0}
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with running_browser() as started:
-        yield started
-
-
 @pytest.fixture
 def node(tmp_path: Path) -> Iterator[RunningNode]:
     with running_node(tmp_path / "store") as started:
         yield started
-
-
-@pytest.fixture
-def seen(browser: Browser) -> Iterator[Tab]:
-    """A tab that may say nothing on its console."""
-    with tab(browser) as opened:
-        yield opened
-        assert opened.faults() == []
 
 
 def put(node: RunningNode, name: str, **fields: object) -> None:
