@@ -71,9 +71,7 @@ class UdpListener(Datagrams[Client]):
             packet, name = self._sock.recvfrom(MAX_DATAGRAM)
         except BlockingIOError:
             return False
-        except (
-            OSError
-        ):  # an ICMP error left on the socket by an earlier answer; there may be questions behind it
+        except OSError:  # an ICMP error, left by an earlier answer; there may be questions behind it
             return True
         counters = self._counters
         counters.queries_udp += 1

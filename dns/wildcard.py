@@ -26,10 +26,8 @@ ROOM = 64  # bytes for what the kernel tells beside the packet
 
 Ancillary = list[tuple[int, int, bytes]]
 
-
-To = tuple[
-    str, tuple[str, int], Ancillary
-]  # the client's address alone, the client, what came with its question
+# The client's address alone, the client, what came with its question.
+To = tuple[str, tuple[str, int], Ancillary]
 
 
 class WildcardListener(Datagrams[To]):

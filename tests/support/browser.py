@@ -24,10 +24,8 @@ def running_browser() -> Iterator[Browser]:
         browser = playwright.chromium.launch(
             executable_path=program,
             timeout=LIMIT * 1000,
-            args=[
-                "--no-sandbox",
-                "--disable-dev-shm-usage",
-            ],  # root has no sandbox, a container little shared memory
+            # root has no sandbox, a container little shared memory
+            args=["--no-sandbox", "--disable-dev-shm-usage"],
         )
         try:
             yield browser
