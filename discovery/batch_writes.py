@@ -9,7 +9,7 @@ it is not so, or the lease ended, the operations of that transaction go the way 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 
 import msgspec
 
@@ -100,11 +100,10 @@ class BatchWrites:
                 operation.lease
                 for position in positions
                 if isinstance(operation := operations[position], Registration) and operation.lease is not None
-            },
-            self._registry.lease_heartbeat,
+            }
         )
-        own = {position: lease for position in positions if (lease := self._own(operations[position]))}
-        kept = await self._renewed(set(own.values()), self._store.lease_keepalive)
+        own = {position: held for position in positions if (held := self._own(operations[position]))}
+        gone = await self._gone({held.lease for held in own.values()})
         puts: list[_Quick] = []
         removals: list[_Quick] = []
         single: list[int] = []
@@ -117,9 +116,9 @@ class BatchWrites:
                 if isinstance(ttl, DiscoveryError):
                     outcomes[position] = ttl
                     continue
-            lease = own.get(position, 0)
-            left = kept.get(lease)
-            quick = self._quick(position, operation, leases, lease, left if isinstance(left, int) else 0)
+            held = own.get(position)
+            stays = held if held is not None and held.lease not in gone else None
+            quick = self._quick(position, operation, leases, stays)
             if quick is None:
                 single.append(position)
             else:
@@ -145,26 +144,31 @@ class BatchWrites:
                     del expected[key]
         await self._singly(operations, [*single, *(each.position for each in again)], outcomes)
 
-    def _own(self, operation: Operation) -> int:
-        """The lease of its own that an instance is to stay on; 0: there is none, or it is to have another."""
+    def _own(self, operation: Operation) -> Record | None:
+        """The instance, where it is to stay on its own lease."""
         if not isinstance(operation, Registration) or operation.lease is not None or operation.lease_ttl == 0:
-            return 0
+            return None
         held = self._view.record(operation.path)
-        if held is None or held.fields is None or not held.fields.own_lease:
-            return 0
+        if held is None or held.fields is None or not held.fields.own_lease or not held.lease:
+            return None
         ttl = self._registry.checked_ttl(operation.lease_ttl, "lease_ttl")
-        return held.lease if held.fields.lease_ttl == ttl else 0
+        return held if held.fields.lease_ttl == ttl else None
 
-    async def _renewed(
-        self, leases: set[int], call: Callable[[int], Awaitable[int]]
-    ) -> dict[int, int | DiscoveryError]:
+    async def _gone(self, leases: set[int]) -> Collection[int]:
+        """Renews them; those of which that can't be said."""
+        try:
+            return frozenset(await self._store.lease_keepalive_many(list(leases))) if leases else ()
+        except DiscoveryError:
+            return leases  # what single writes meet, too, they say
+
+    async def _renewed(self, leases: set[int]) -> dict[int, int | DiscoveryError]:
         """The granted TTL of each, with its full time ahead again, or what is wrong with it."""
         gate = asyncio.Semaphore(AT_ONCE)
 
         async def renew(lease: int) -> int | DiscoveryError:
             async with gate:
                 try:
-                    return await call(lease)
+                    return await self._registry.lease_heartbeat(lease)
                 except DiscoveryError as error:
                     return error
 
@@ -176,12 +180,11 @@ class BatchWrites:
         position: int,
         operation: Operation,
         leases: dict[int, int | DiscoveryError],
-        own: int,
-        own_ttl: int,
+        own: Record | None,
     ) -> _Quick | None:
-        """None: it needs the way of a single write. `own`, `own_ttl`: the lease that it stays on, renewed just now."""
+        """None: it needs the way of a single write. `own`: what is there, on a lease that was renewed just now."""
         key = names.key_of(operation.path, self._prefix)
-        held = self._view.record(operation.path)
+        held = own or self._view.record(operation.path)
         if held is not None and (held.key != key or held.fields is None):
             return None
         if held is None and self._registry.draining.instances.find(operation.path) is not None:
@@ -189,12 +192,10 @@ class BatchWrites:
         if isinstance(operation, Removal):
             return None if held is None or _has_own_lease(held) else _Quick(position, operation, key, held)
         if operation.lease is None and operation.lease_ttl != 0:
-            if held is None or held.fields is None or held.lease != own or not own_ttl:
+            if own is None or own.fields is None:
                 return None
-            lease, ttl = own, own_ttl
-            stored = msgspec.structs.replace(
-                operation.fields, lease_ttl=held.fields.lease_ttl, own_lease=True
-            )
+            lease, ttl = own.lease, own.fields.lease_ttl
+            stored = msgspec.structs.replace(operation.fields, lease_ttl=ttl, own_lease=True)
         else:
             lease = operation.lease or 0
             granted = leases[lease] if lease else 0

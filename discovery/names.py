@@ -131,7 +131,11 @@ def service_path(text: str, zones: Iterable[Path]) -> Path:
 
     Raises InvalidField for a label that is none and for a name outside every zone.
     """
-    apexes = tuple(zones)
+    return _service_path(text, tuple(zones))
+
+
+@lru_cache(maxsize=1024)
+def _service_path(text: str, apexes: tuple[Path, ...]) -> Path:
     if text == "@":
         return apexes[0]
     if not text.endswith("."):

@@ -177,6 +177,9 @@ class Branch:
     def gather(self, limit: int) -> list[Record]:
         """The first of `walk`, until `limit` readable ones are among them: as quick as it can be for very many."""
         found: list[Record] = []
+        if self.count <= limit:
+            self._gather_all(found)
+            return found
         left = limit
         stack: list[Iterator[Branch]] = [iter((self,))]
         while stack:
@@ -193,6 +196,14 @@ class Branch:
             else:
                 stack.pop()
         return found
+
+    def _gather_all(self, found: list[Record]) -> None:
+        found += self.records
+        for branch in self.each():
+            if branch.children:
+                branch._gather_all(found)
+            else:
+                found += branch.records
 
     def each(self) -> Iterator[Branch]:
         """The children in key order, one by one: for those who may stop early."""
@@ -216,12 +227,16 @@ class Branch:
 
     def enter(self, record: Record) -> Record | None:
         """Puts a record here; the one that it replaces."""
-        replaced = next((held for held in self.records if held.key == record.key), None)
+        held = self.records
+        if len(held) == 1 and held[0].key == record.key:  # as nearly all that change are
+            self.records = (record,)
+            return held[0]
+        replaced = next((each for each in held if each.key == record.key), None) if held else None
         if replaced is None:
             self._add_to_count(1)
-        if not self.records and self.parent is not None:
+        if not held and self.parent is not None:
             self.parent._add_to_direct(1)
-        others = [held for held in self.records if held is not replaced]
+        others = [each for each in held if each is not replaced]
         self.records = tuple(sorted((*others, record), key=Record.order)) if others else (record,)
         return replaced
 

@@ -21,7 +21,7 @@ from discovery.dns.options import Options
 from discovery.dns.records import RR, Answer
 from discovery.dns.source import Path, Source
 from discovery.dns.synthesis import Settings, synthesize
-from discovery.dns.turns import LATER, Later
+from discovery.dns.turns import LATER, Later, Turns
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ Deferred: other servers must be asked first. LATER: ask again in another turn.
 class Responder:
     """`draw` gives numbers in [0, 1) for rotation. `prepared` is shared between UDP and TCP.
 
-    `has_time`: whether an answer that is not kept may be made now (`turns`).
+    `turns`: when an answer that is not kept may be made.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class Responder:
         raw_bytes: int,
         prepared: Cache[bytes, Prepared],
         options: Options,
-        has_time: Callable[[], bool],
+        turns: Turns,
     ) -> None:
         self._source = source
         self._settings = settings
@@ -72,7 +72,7 @@ class Responder:
         )
         self._options = options
         self._missing = Missing(source)
-        self._has_time = has_time
+        self._turns = turns
         self._told: set[bytes] = set()  # names that max_matched cut, as told in the log
 
     def respond(self, packet: bytes, client: bytes = b"") -> Reply:
@@ -93,8 +93,14 @@ class Responder:
         return answer
 
     def _respond(self, packet: bytes, client: bytes) -> Reply:
-        if not self._has_time():
+        if not self._turns.has_time():
             return LATER
+        try:
+            return self._make(packet, client)
+        finally:
+            self._turns.made()
+
+    def _make(self, packet: bytes, client: bytes) -> Reply:
         query = wire.parse(packet)
         if query is None:
             self._counters.dropped += 1

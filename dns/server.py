@@ -77,7 +77,7 @@ class DnsServer:
                 raw_bytes=raw_bytes,
                 prepared=prepared,
                 options=options,
-                has_time=(self._turns_udp if udp else self._turns_tcp).has_time,
+                turns=self._turns_udp if udp else self._turns_tcp,
             )
 
         self._udp, self._tcp = responder(udp=True), responder(udp=False)

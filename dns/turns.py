@@ -14,6 +14,7 @@ from collections.abc import Callable
 from enum import Enum
 
 SHARE = 0.003  # seconds of each turn; one answer is made even where it takes longer
+NOTED = SHARE / 2  # from then on the end of the turn is planned: a turn may have as much of the one before
 MAX_WAITING = 2000  # as many connections as there may be, or questions over UDP: some 0.1 s of ordinary ones
 
 
@@ -27,23 +28,31 @@ LATER = Later.LATER
 
 
 class Turns:
-    """`clock` counts seconds and never goes back. To be used in an event loop."""
+    """`clock` counts seconds and never goes back. To be used in an event loop.
+
+    What counts is the time that answers take, not what lies between them: so the loop need not be asked to come round
+    for each of the few answers that a change makes necessary.
+    """
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._until = 0.0
-        self._made = 0  # answers in this turn
-        self._next: asyncio.Handle | None = None  # none: nobody has begun a turn
+        self._begun = 0.0  # the answer that is being made
+        self._spent = 0.0  # seconds of this turn
+        self._next: asyncio.Handle | None = None  # none: nothing speaks against going on
         self._waiting: deque[Callable[[], bool]] = deque()
 
     def has_time(self) -> bool:
-        """Whether one more answer may be made in this turn: then it is to be made now."""
-        if self._next is None:
-            self._begin()
-        if self._is_over():
+        """Whether one more answer may be made in this turn: then it is to be made now, and `made` called."""
+        if self._spent >= SHARE:
             return False
-        self._made += 1
+        self._begun = self._clock()
         return True
+
+    def made(self) -> None:
+        """The answer is there, or there is none."""
+        self._spent += self._clock() - self._begun
+        if self._next is None and self._spent >= NOTED:
+            self._plan()
 
     def wait(self, go_on: Callable[[], bool]) -> bool:
         """Has `go_on` called in a later turn, and again in others until it returns True. False: too many wait."""
@@ -51,29 +60,25 @@ class Turns:
             return False
         self._waiting.append(go_on)
         if self._next is None:
-            self._begin()
+            self._plan()
         return True
 
     def close(self) -> None:
         """Forgets those who wait."""
         self._waiting.clear()
 
-    def _is_over(self) -> bool:
-        return self._made > 0 and self._clock() >= self._until
-
-    def _begin(self) -> None:
-        self._made = 0
-        self._until = self._clock() + SHARE
+    def _plan(self) -> None:
         self._next = asyncio.get_running_loop().call_soon(self._go_round)
 
     def _go_round(self) -> None:
         """Begins the next turn with those who wait, each once."""
         self._next = None
+        self._spent = 0.0
         if not self._waiting:
             return
-        self._begin()
+        self._plan()
         for _ in range(len(self._waiting)):
-            if self._is_over():
+            if self._spent >= SHARE:
                 return
             go_on = self._waiting.popleft()
             if not go_on():

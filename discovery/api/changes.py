@@ -6,7 +6,7 @@ writes to a connection. How: an event is encoded once, for all topics that are t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -166,11 +166,24 @@ def covers(scope: Scope, path: Path) -> bool:
 
 def scopes_of(path: Path) -> Sequence[Scope]:
     """All that are told of the record at `path`."""
-    return (*_scopes_of_all(path[:-1]), Scope(path, True))
+    return (*_scopes_of_service(path[:-1]), Scope(path, True))
+
+
+def scopes_of_all(paths: Iterable[Path]) -> Collection[Scope]:
+    """`scopes_of` of all of them, each once."""
+    services: set[Path] = set()
+    scopes: dict[Scope, None] = {}
+    for path in paths:
+        service = path[:-1]
+        if service not in services:
+            services.add(service)
+            scopes.update(dict.fromkeys(_scopes_of_service(service)))
+        scopes[Scope(path, True)] = None
+    return scopes.keys()
 
 
 @lru_cache(maxsize=1024)
-def _scopes_of_all(service: Path) -> Sequence[Scope]:
+def _scopes_of_service(service: Path) -> Sequence[Scope]:
     """Those that are told of every instance of a service."""
     above = (Scope(service[:length], True) for length in range(len(service) + 1))
     return (EVERYTHING, Scope(service), *above)

@@ -150,8 +150,9 @@ def instance_path(request: web.Request, parts: ApiParts) -> Path:
 def named_instance(parts: ApiParts, service: str, instance: str) -> Path:
     """Raises InvalidField."""
     label = names.check_label(instance, "instance")
-    path = (*named_service(parts, service), label)
+    path = (*names.service_path(service, parts.zones), label)
     if names.wire_length(path) > names.MAX_NAME:
+        named_service(parts, service)  # which may be too long by itself
         raise InvalidField(
             "instance: with it the name is longer than 255 bytes; shorten it", field="instance"
         )

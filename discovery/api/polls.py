@@ -13,7 +13,7 @@ from collections.abc import Collection, Sequence
 from aiohttp import web
 
 from discovery import names
-from discovery.api.changes import Scope, scopes_of
+from discovery.api.changes import Scope, scopes_of, scopes_of_all
 from discovery.api.parts import ApiParts
 from discovery.kv.contract import Event
 from discovery.names import Path
@@ -76,15 +76,14 @@ class Polls:
     # ------------------------------------------------------------ what the feed and the store tell
 
     def applied(self, events: Sequence[Event], revision: int) -> None:
-        for event in events:
-            path = names.path_of(event.kv.key, self._parts.config.store.prefix)
-            if path:
-                scopes = scopes_of(path)
-                self._note(scopes, revision)
-                # Also those who know a later revision: of a node that was ahead of this one.
-                self._rouse(scopes)
-                if revision <= self._drained.revision:
-                    self._rouse_later(scopes)
+        prefix = self._parts.config.store.prefix
+        scopes = scopes_of_all(path for event in events if (path := names.path_of(event.kv.key, prefix)))
+        if not scopes:
+            return
+        self._note(scopes, revision)
+        self._rouse(scopes)  # also those who know a later revision: of a node that was ahead of this one
+        if revision <= self._drained.revision:
+            self._rouse_later(scopes)
 
     def reloaded(self, revision: int) -> None:
         """What happened in between is not known here."""
@@ -103,7 +102,7 @@ class Polls:
 
     # ------------------------------------------------------------ inside
 
-    def _note(self, scopes: Sequence[Scope], revision: int) -> None:
+    def _note(self, scopes: Collection[Scope], revision: int) -> None:
         if revision >= self._last:
             self._last = revision
             self._changed.update(dict.fromkeys(scopes, revision))
@@ -114,7 +113,7 @@ class Polls:
             self._changed.clear()
             self._changed_since = max(revision, self._changed_since)
 
-    def _rouse(self, scopes: Sequence[Scope], known_from: int | None = None) -> None:
+    def _rouse(self, scopes: Collection[Scope], known_from: int | None = None) -> None:
         """All but those who know revision `known_from`."""
         if not self._waiting:
             return
@@ -123,7 +122,7 @@ class Polls:
                 if not waiter.done() and (known_from is None or index < known_from):
                     waiter.set_result(None)
 
-    def _rouse_later(self, scopes: Sequence[Scope]) -> None:
+    def _rouse_later(self, scopes: Collection[Scope]) -> None:
         asyncio.get_running_loop().call_later(ONCE_MORE, self._rouse, scopes)
 
 

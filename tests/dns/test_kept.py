@@ -156,3 +156,31 @@ def test_a_flood_of_missing_names_drives_out_nothing_that_is_asked(rng: random.R
     assert prepared.passing_bytes * 4 <= prepared.limit
     assert len(raw.entries) == len(wanted)
     assert prepared.bytes == sum(entry.size for entry in prepared.entries.values())
+
+
+def test_many_at_once_are_answered_and_counted_as_one_by_one(rng: random.Random) -> None:
+    """Kept or made, rotated, cut at 512 bytes, depending on one branch or on several."""
+    stored = {
+        **{f"{number}.web.prod": {"host": f"10.0.1.{number}", "port": 80} for number in range(40)},
+        **{f"{number}.few.prod": {"host": f"10.0.2.{number}", "port": 80} for number in range(3)},
+        "1.lone.prod": {"host": "10.0.3.1", "port": 80},
+        "1.alias.prod": {"host": "few.prod.d.test", "port": 80},
+    }
+    turn = [0.0]
+    singly, together = (World(stored, draw=lambda: turn[0]) for _ in range(2))
+    asked = ("web.prod", "few.prod", "lone.prod", "alias.prod", "1.alias.prod", "missing.prod", "other.test.")
+    packets = [query(name, rtype).to_wire() for name in asked for rtype in ("A", "SRV")]
+    for number in range(200):
+        turn[0] = rng.random()
+        change = rng.random()
+        for each in (singly, together):
+            if change < 0.1:
+                each.put(f"1.{asked[number % 4]}", {"host": f"10.0.4.{number}", "port": 80})
+            elif change < 0.2:
+                each.view.new_epoch()
+        some = [rng.randbytes(2) + packet[2:] for packet in rng.sample(packets, 10)]
+        clients = [CLIENT] * len(some)
+        assert together.udp.respond_all(some, clients) == [singly.udp.respond(one, CLIENT) for one in some]
+        assert together.counters.values() == singly.counters.values()
+    assert together.counters.hits_raw > 200
+    assert together.counters.truncated > 20

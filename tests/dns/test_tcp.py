@@ -100,7 +100,7 @@ async def serving(
     world = World(stored)
     clock = FakeClock()
     turns = Turns(TickingClock(tick))
-    world.tcp = world.responder(udp=False, has_time=turns.has_time)
+    world.tcp = world.responder(udp=False, turns=turns)
     sock = socket.create_server(("127.0.0.1", 0))
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)  # inherited: what is unsent stays with us
     listener = TcpListener(

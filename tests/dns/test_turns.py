@@ -9,20 +9,45 @@ from tests.support.clock import FakeClock, TickingClock
 from tests.support.loop import until
 
 
+def made(turns: Turns) -> bool:
+    """Whether one more answer was made."""
+    has_time = turns.has_time()
+    if has_time:
+        turns.made()
+    return has_time
+
+
 async def test_a_turn_ends_with_its_time_and_the_next_begins_when_the_loop_has_gone_round() -> None:
     clock = FakeClock()
     turns = Turns(clock)
-    assert [turns.has_time() for _ in range(3)] == [True, True, True]
-    clock.advance(SHARE)
-    assert [turns.has_time() for _ in range(3)] == [False, False, False]
-    await asyncio.sleep(0)
+    assert [made(turns) for _ in range(3)] == [True, True, True]
     assert turns.has_time()
+    clock.advance(SHARE)
+    turns.made()
+    assert [made(turns) for _ in range(3)] == [False, False, False]
+    await asyncio.sleep(0)
+    assert made(turns)
+
+
+async def test_what_lies_between_answers_is_not_counted_and_few_of_them_do_not_wake_the_loop() -> None:
+    clock = FakeClock()
+    turns = Turns(clock)
+    for _ in range(4):
+        assert turns.has_time()
+        clock.advance(SHARE / 10)
+        turns.made()
+        clock.advance(10 * SHARE)
+    assert turns._next is None
+    assert turns.has_time()
+    clock.advance(SHARE / 8)
+    turns.made()
+    assert turns._next is not None, "half of the time is gone: the end of the turn is in sight"
 
 
 async def test_one_answer_is_made_in_a_turn_however_slow_everything_is() -> None:
     turns = Turns(TickingClock(10 * SHARE))
     for _ in range(3):
-        assert [turns.has_time(), turns.has_time()] == [True, False]
+        assert [made(turns), made(turns)] == [True, False]
         await asyncio.sleep(0)
 
 
@@ -34,7 +59,7 @@ async def test_those_who_wait_have_their_turns_in_order_and_before_newcomers() -
         left = [times]
 
         def go_on() -> bool:
-            if not turns.has_time():
+            if not made(turns):
                 return False
             order.append(name)
             left[0] -= 1

@@ -156,7 +156,7 @@ async def test_questions_that_must_be_made_go_by_turns_and_delay_none_that_is_ke
     """The clock ticks at each look, so that a turn is two or three answers."""
     world = World(WEB)
     turns = Turns(TickingClock(SHARE / 2))
-    world.udp = world.responder(udp=True, has_time=turns.has_time)
+    world.udp = world.responder(udp=True, turns=turns)
     for _ in range(3):
         world.udp.respond(query("web", "A").to_wire())
     async with listening(world, turns) as (_, client):
@@ -182,11 +182,12 @@ async def test_questions_that_must_be_made_go_by_turns_and_delay_none_that_is_ke
 async def test_where_too_many_wait_for_a_turn_they_are_dropped_and_counted() -> None:
     world = World(WEB)
     turns = Turns(TickingClock(SHARE))
-    world.udp = world.responder(udp=True, has_time=turns.has_time)
+    world.udp = world.responder(udp=True, turns=turns)
     while turns.wait(lambda: False):
         pass
     async with listening(world, turns) as (_, client):
         turns.has_time()
+        turns.made()
         for number in range(5):
             client.send(query(f"x{number}.y", "A").to_wire())
         await until(lambda: world.counters.dropped > 0)

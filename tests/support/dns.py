@@ -26,9 +26,11 @@ from discovery.dns.options import Options
 from discovery.dns.records import Node
 from discovery.dns.responder import Responder
 from discovery.dns.synthesis import Settings
+from discovery.dns.turns import Turns
 from discovery.dns.zone import Zone, Zones
 from discovery.kv.contract import KV, Event
 from discovery.view import View
+from tests.support.clock import FakeClock
 
 APEX = names.from_text("d.test.")
 NODE = Node(b"n1", (bytes((192, 0, 2, 53)),))
@@ -103,7 +105,7 @@ class World:
         udp: bool,
         cache_bytes: int = 1 << 20,
         python: bool = False,
-        has_time: Callable[[], bool] = lambda: True,
+        turns: Turns | None = None,
     ) -> Responder:
         """A fresh one, with caches of its own; `python`: without the compiled part."""
         prepared: Cache[bytes, Prepared] = Cache(cache_bytes)
@@ -117,7 +119,7 @@ class World:
                 raw_bytes=cache_bytes,
                 prepared=prepared,
                 options=Options(self.settings.nsid, self.cookies),
-                has_time=has_time,
+                turns=turns or Turns(FakeClock()),
             )
 
     def deferred(self, responder: Responder) -> DeferredResponder:
