@@ -16,7 +16,6 @@ import resource
 import signal
 import socket
 import ssl
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
@@ -40,6 +39,7 @@ from discovery.dns.server import DnsServer
 from discovery.dns_settings import dns_server, dns_settings, limits, view_of
 from discovery.drained import DrainedInstances
 from discovery.errors import ConfigError, needs_etcd
+from discovery.event_loop import set_interpreter
 from discovery.feed import Feed
 from discovery.kv.contract import Store
 from discovery.kv.embedded import EmbeddedStore
@@ -76,13 +76,6 @@ QUESTIONS_WAIT = (
 )
 WAIT_FOR_MEMBER = 2.0  # seconds, once it serves, for the view
 WAIT_FOR_TOKENS = 2.0  # seconds, where the store is there
-
-SWITCH_INTERVAL = 0.0001
-"""Seconds (Python's own: 0.005) after which a thread that waits for the interpreter gets it from a busy one: beside
-DNS at full load the store's threads wait for it at every step, and writers for them."""
-
-GC_THRESHOLD = (20_000, 20, 20)
-"""Python's own (700, 10, 10) looks for cycles so often that it takes a tenth of a registration's time."""
 
 
 class Node:
@@ -372,8 +365,7 @@ async def run(loaded: Loaded, *, load: Callable[[], Loaded], announce: Announce)
     """Runs a node until SIGTERM or SIGINT, a second of which cuts `node.stop_delay` short; SIGHUP reloads."""
     loop = asyncio.get_running_loop()
     stopping, hurrying = asyncio.Event(), asyncio.Event()
-    sys.setswitchinterval(SWITCH_INTERVAL)
-    gc.set_threshold(*GC_THRESHOLD)
+    set_interpreter()
     _allow_open_files()
     node = Node(loaded, load)
 

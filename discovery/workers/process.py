@@ -23,7 +23,7 @@ from typing import cast
 from discovery import logs
 from discovery.dns.counters import DnsCounters
 from discovery.dns_settings import dns_server, dns_settings, limits, view_of
-from discovery.event_loop import new_event_loop
+from discovery.event_loop import new_event_loop, set_interpreter
 from discovery.tls import context_of
 from discovery.view import View
 from discovery.workers import messages
@@ -179,6 +179,7 @@ def main(number: int, parent: int) -> None:
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # also while we are stopped, or stuck
     if os.getppid() != parent:
         return  # it ended before that took hold
+    set_interpreter()
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
         runner.run(run(number))
 

@@ -19,12 +19,13 @@ from pathlib import Path
 
 import uvloop
 
+from discovery.event_loop import SWITCH_INTERVAL
 from discovery.kv.contract import KV, Compare, Put, Target, prefix_end
 from discovery.kv.embedded import EmbeddedStore
 from discovery.kv.guard import Guard
 from discovery.kv.leases import LeaseWheel
 from discovery.kv.sqlite_file import close_writer, connect_writer
-from discovery.node import SWITCH_INTERVAL, service_of
+from discovery.node import service_of
 from tests.bench.etcd import etcd_member, puts_per_second
 
 SECONDS = 2.0  # a row
