@@ -29,7 +29,7 @@ _PLAIN = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456
 
 def wire_length(path: Path) -> int:
     """Bytes of the name on the wire, uncompressed, with the root."""
-    return sum(map(len, path)) + len(path) + 1
+    return len(b".".join(path)) + 2 if path else 1
 
 
 def is_name(path: Path) -> bool:

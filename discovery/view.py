@@ -363,9 +363,9 @@ class View:
                     del counts[word]
 
     def _touch_zones(self, path: Path, revision: int) -> None:
-        for apex in self._serials:
-            if path[: len(apex)] == apex:
-                self._serials[apex] = max(self._serials[apex], revision)
+        for apex, serial in self._serials.items():
+            if serial < revision and path[: len(apex)] == apex:
+                self._serials[apex] = revision
 
     def _touch_reverse(self, path: Path, revision: int) -> None:
         for apex in self._reverse:

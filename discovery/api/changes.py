@@ -6,7 +6,7 @@ writes to a connection. How: an event is encoded once, for all topics that are t
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -169,17 +169,12 @@ def scopes_of(path: Path) -> Sequence[Scope]:
     return (*_scopes_of_service(path[:-1]), Scope(path, True))
 
 
-def scopes_of_all(paths: Iterable[Path]) -> Collection[Scope]:
-    """`scopes_of` of all of them, each once."""
-    services: set[Path] = set()
+def scopes_of_services(paths: Iterable[Path]) -> dict[Scope, None]:
+    """`scopes_of` of all of them, each once, but for those that are told of one record alone."""
     scopes: dict[Scope, None] = {}
-    for path in paths:
-        service = path[:-1]
-        if service not in services:
-            services.add(service)
-            scopes.update(dict.fromkeys(_scopes_of_service(service)))
-        scopes[Scope(path, True)] = None
-    return scopes.keys()
+    for service in {path[:-1]: None for path in paths}:
+        scopes.update(dict.fromkeys(_scopes_of_service(service)))
+    return scopes
 
 
 @lru_cache(maxsize=1024)

@@ -13,7 +13,7 @@ from collections.abc import Collection, Sequence
 from aiohttp import web
 
 from discovery import names
-from discovery.api.changes import Scope, scopes_of, scopes_of_all
+from discovery.api.changes import Scope, scopes_of, scopes_of_services
 from discovery.api.parts import ApiParts
 from discovery.kv.contract import Event
 from discovery.names import Path
@@ -54,7 +54,7 @@ class Polls:
 
     async def wait(self, scope: Scope, index: int, seconds: float) -> None:
         """Returns when `scope` has changed after revision `index`, or may have, at the latest after `seconds`."""
-        if index < self._changed_since or self._changed.get(scope, 0) > index or self._closed:
+        if index < self._changed_since or self._last_change(scope) > index or self._closed:
             return
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         waiting = self._waiting.setdefault(scope, {})
@@ -77,13 +77,17 @@ class Polls:
 
     def applied(self, events: Sequence[Event], revision: int) -> None:
         prefix = self._parts.config.store.prefix
-        scopes = scopes_of_all(path for event in events if (path := names.path_of(event.kv.key, prefix)))
-        if not scopes:
+        told = [(path, each.deleted) for each in events if (path := names.path_of(each.kv.key, prefix))]
+        if not told:
             return
+        scopes = scopes_of_services(path for path, _ in told)
+        scopes.update((Scope(path, True), None) for path, deleted in told if deleted)
         self._note(scopes, revision)
-        self._rouse(scopes)  # also those who know a later revision: of a node that was ahead of this one
-        if revision <= self._drained.revision:
-            self._rouse_later(scopes)
+        if self._waiting or revision <= self._drained.revision:
+            scopes.update((Scope(path, True), None) for path, _ in told)
+            self._rouse(scopes)  # also those who know a later revision: of a node that was ahead of this one
+            if revision <= self._drained.revision:
+                self._rouse_later(scopes)
 
     def reloaded(self, revision: int) -> None:
         """What happened in between is not known here."""
@@ -101,6 +105,12 @@ class Polls:
             self._rouse_later(scopes)
 
     # ------------------------------------------------------------ inside
+
+    def _last_change(self, scope: Scope) -> int:
+        """The revision; 0 where none is remembered. What stands at a name itself is not noted: the view tells."""
+        there = self._parts.view.find(scope.service) if scope.service is not None and scope.subtree else None
+        records = there.records if there is not None else ()
+        return max((self._changed.get(scope, 0), *(record.revision for record in records)))
 
     def _note(self, scopes: Collection[Scope], revision: int) -> None:
         if revision >= self._last:

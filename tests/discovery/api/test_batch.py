@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import msgspec
 import pytest
 
 from discovery.api.batch import MAX_OF_ONE, MAX_OPERATIONS
-from discovery.kv.contract import NoSpace, TxnResult
+from discovery.kv.contract import NoSpace, TxnResult, Unavailable
 from discovery.kv.embedded import EmbeddedStore
 from discovery.settings import HttpConfig
 from tests.support.api import CONFIG, Answer, Api, problem, running_api
@@ -189,6 +190,21 @@ async def test_an_own_lease_that_ends_meanwhile_is_replaced(tmp_path: Path) -> N
         now = await instances(api)
         assert now["i1"]["lease"] != held["i1"]["lease"]
         assert now["i2"]["lease"] == held["i2"]["lease"]
+
+
+async def test_where_own_leases_could_not_be_renewed_together_each_is_by_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def unavailable(lease_ids: Sequence[int]) -> Sequence[int]:
+        raise Unavailable("no member answers")
+
+    async with running_api(tmp_path) as api:
+        assert await statuses(api, put("i1", lease_ttl=60)) == [201]
+        held = int((await instances(api))["i1"]["lease"], 16)
+        api.clock.advance(30)
+        monkeypatch.setattr(api.store, "lease_keepalive_many", unavailable)
+        assert await statuses(api, put("i1", port=2, lease_ttl=60)) == [200]
+        assert await api.store.lease_ttl(held) == (60, 60)
 
 
 async def test_what_the_view_does_not_know_yet_is_found_out(tmp_path: Path) -> None:
