@@ -32,7 +32,7 @@ AT_ONCE = 64  # single writes, or questions for leases, in flight
 BREATH = 200  # operations looked at before others get their turn
 
 
-class Registration(msgspec.Struct, frozen=True):
+class Registration(msgspec.Struct, frozen=True, gc=False):
     """As `Registry.register` takes it."""
 
     path: Path
@@ -41,7 +41,7 @@ class Registration(msgspec.Struct, frozen=True):
     lease_ttl: int | None = None
 
 
-class Removal(msgspec.Struct, frozen=True):
+class Removal(msgspec.Struct, frozen=True, gc=False):
     path: Path
 
 
@@ -50,7 +50,7 @@ Outcome = Registered | int | DiscoveryError
 """What was registered; of a removal its revision; or why it was not done."""
 
 
-class _Quick(msgspec.Struct, frozen=True):
+class _Quick(msgspec.Struct, frozen=True, gc=False):
     """One operation of a transaction. `held`: what the view has there; `put` None: it goes, or it may stay."""
 
     position: int
@@ -286,13 +286,13 @@ class BatchWrites:
 
 def _as_held(piece: Sequence[_Quick]) -> list[Compare]:
     """That the store has what the view has; and what is not there was not taken out of DNS, either."""
-    found = []
+    found, mod = [], Target.MOD
     for each in piece:
         if each.held is not None:
-            found.append(Compare(each.key, Target.MOD, "=", each.held.revision))
+            found.append(Compare(each.key, mod, "=", each.held.revision))
         else:
-            found.append(Compare(each.key, Target.MOD, "=", 0))
-            found.append(Compare(drained.drained_key(each.key), Target.MOD, "=", 0))
+            found.append(Compare(each.key, mod, "=", 0))
+            found.append(Compare(drained.drained_key(each.key), mod, "=", 0))
     return found
 
 

@@ -131,11 +131,13 @@ def service_path(text: str, zones: Iterable[Path]) -> Path:
 
     Raises InvalidField for a label that is none and for a name outside every zone.
     """
-    return _service_path(text, tuple(zones))
+    read = (
+        _read_service if len(text) > MAX_NAME else _service_path
+    )  # what is too long to be a name is not kept
+    return read(text, tuple(zones))
 
 
-@lru_cache(maxsize=1024)
-def _service_path(text: str, apexes: tuple[Path, ...]) -> Path:
+def _read_service(text: str, apexes: tuple[Path, ...]) -> Path:
     if text == "@":
         return apexes[0]
     if not text.endswith("."):
@@ -147,6 +149,9 @@ def _service_path(text: str, apexes: tuple[Path, ...]) -> Path:
         raise InvalidField(f"service: {text!r} lies in none of this node's zones ({known})", field="service")
     apex = max(inside, key=len)
     return apex + tuple(check_label(part.decode(), "service") for part in labels[len(apex) :])
+
+
+_service_path = lru_cache(maxsize=1024)(_read_service)
 
 
 def service_text(path: Path, zones: Iterable[Path]) -> str:

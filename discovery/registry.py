@@ -65,8 +65,8 @@ class Precondition(msgspec.Struct, frozen=True):
 ALWAYS = Precondition()
 
 
-class Registered(msgspec.Struct, frozen=True):
-    """`service` as stored; `lease` 0: permanent; `lease_ttl` as granted.
+class Registered(msgspec.Struct, frozen=True, gc=False):
+    """`service` as stored; `lease` 0: permanent; `lease_ttl` as granted (for an own lease renewed by a batch as stored).
 
     `revision` is the instance's; `reflects` that of the store which this is the answer of, never less. `drained_at`:
     when it was taken out of DNS (seconds since the epoch); None: it is in DNS.

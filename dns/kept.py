@@ -61,7 +61,7 @@ class Kept:
         try:
             from discovery.dns._fast import Hits
         except ImportError as error:
-            log.info("DNS is answered without its compiled part, at two thirds of the speed: %s", error)
+            log.info("DNS is answered without its compiled part, at three quarters of the speed: %s", error)
             return None
         return Hits(
             self._entries,

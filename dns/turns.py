@@ -14,7 +14,9 @@ from collections.abc import Callable
 from enum import Enum
 
 SHARE = 0.003  # seconds of each turn; one answer is made even where it takes longer
-NOTED = SHARE / 2  # from then on the end of the turn is planned: a turn may have as much of the one before
+NOTED = (
+    SHARE / 2
+)  # from which on the end of a turn is planned; till then it may last over several rounds of the loop
 MAX_WAITING = 2000  # as many connections as there may be, or questions over UDP: some 0.1 s of ordinary ones
 
 
@@ -38,7 +40,7 @@ class Turns:
         self._clock = clock
         self._begun = 0.0  # the answer that is being made
         self._spent = 0.0  # seconds of this turn
-        self._next: asyncio.Handle | None = None  # none: nothing speaks against going on
+        self._next: asyncio.Handle | None = None  # none: no end of the turn is planned
         self._waiting: deque[Callable[[], bool]] = deque()
 
     def has_time(self) -> bool:
@@ -77,9 +79,12 @@ class Turns:
         if not self._waiting:
             return
         self._plan()
+        until = self._clock() + SHARE  # for what they do beside
         for _ in range(len(self._waiting)):
             if self._spent >= SHARE:
                 return
             go_on = self._waiting.popleft()
             if not go_on():
                 self._waiting.append(go_on)
+            if self._clock() >= until:
+                return

@@ -87,6 +87,8 @@ class Corrupt(StoreError):
 
 # ---------------------------------------------------------------- values
 
+# gc=False: what comes by the thousand and can be in no cycle, Python need not look through for cycles.
+
 
 class KV(msgspec.Struct, frozen=True, gc=False):
     """One key as stored. `version` counts the puts since its creation, from 1. `lease` 0: permanent."""
@@ -99,7 +101,7 @@ class KV(msgspec.Struct, frozen=True, gc=False):
     lease: int = 0
 
 
-class Event(msgspec.Struct, frozen=True):
+class Event(msgspec.Struct, frozen=True, gc=False):
     """One change. For a delete, `kv` has the key and the deleting revision; value and the rest are empty."""
 
     kv: KV
@@ -129,7 +131,7 @@ class RangeResult(msgspec.Struct, frozen=True):
     history: str = ""
 
 
-class Lease(msgspec.Struct, frozen=True):
+class Lease(msgspec.Struct, frozen=True, gc=False):
     """`ttl` in seconds, as granted, which may be more than was asked for."""
 
     id: int
@@ -146,7 +148,7 @@ class Target(Enum):
     LEASE = "lease"
 
 
-class Compare(msgspec.Struct, frozen=True):
+class Compare(msgspec.Struct, frozen=True, gc=False):
     """`operand` is bytes for VALUE and an int for the others."""
 
     key: bytes
@@ -155,18 +157,18 @@ class Compare(msgspec.Struct, frozen=True):
     operand: int | bytes
 
 
-class Put(msgspec.Struct, frozen=True):
+class Put(msgspec.Struct, frozen=True, gc=False):
     key: bytes
     value: bytes
     lease: int = 0
 
 
-class Delete(msgspec.Struct, frozen=True):
+class Delete(msgspec.Struct, frozen=True, gc=False):
     key: bytes
     end: bytes = b""
 
 
-class Range(msgspec.Struct, frozen=True):
+class Range(msgspec.Struct, frozen=True, gc=False):
     key: bytes
     end: bytes = b""
     limit: int = 0
@@ -175,11 +177,11 @@ class Range(msgspec.Struct, frozen=True):
 Op = Put | Delete | Range
 
 
-class PutResult(msgspec.Struct, frozen=True):
+class PutResult(msgspec.Struct, frozen=True, gc=False):
     pass
 
 
-class DeleteResult(msgspec.Struct, frozen=True):
+class DeleteResult(msgspec.Struct, frozen=True, gc=False):
     deleted: int
 
 

@@ -44,8 +44,9 @@ TRIM_ROWS = 1_000
 """Log rows one transaction of a compaction deletes."""
 
 ABSENT: State = (0, 0, 0, 0)
+PUT_RESULT = PutResult()
 COMPARED = {Target.CREATE: 0, Target.MOD: 1, Target.VERSION: 2, Target.LEASE: 3}  # places in a State
-MOD, MOD_REVISION = 1, Target.MOD  # what nearly all compare; an enum is slow to look up
+MOD, VALUE = Target.MOD, Target.VALUE  # looked up once: an enum's members are slow to reach, and to hash
 
 R = TypeVar("R")
 
@@ -167,7 +168,7 @@ class WriteGroup:
     def txn(
         self, when: Sequence[Compare], then: Sequence[Op], otherwise: Sequence[Op], grant_ttl: int
     ) -> TxnResult:
-        succeeded = all(self._holds(compare) for compare in when)
+        succeeded = all(map(self._holds, when))
         branch = then if succeeded else otherwise
         puts = [op for op in branch if isinstance(op, Put)]
         lease: Lease | None = None
@@ -180,7 +181,7 @@ class WriteGroup:
         for op in branch:
             if isinstance(op, Put):
                 self._put(op.key, op.value, lease.id if lease else op.lease)
-                responses.append(PutResult())
+                responses.append(PUT_RESULT)
             elif isinstance(op, Delete):
                 responses.append(DeleteResult(self._delete(op.key, op.end)))
             else:
@@ -322,12 +323,13 @@ class WriteGroup:
         self._events.append(deleted(key, revision))
 
     def _holds(self, compare: Compare) -> bool:
-        if compare.target is Target.VALUE:
+        if compare.target is VALUE:
             value = self._pending.value(compare.key)
             return value is not None and _compare(value, compare.op, compare.operand)
         state = self._pending.state(compare.key) or ABSENT
-        place = MOD if compare.target is MOD_REVISION else COMPARED[compare.target]
-        return _compare(state[place], compare.op, compare.operand)
+        if compare.target is MOD and compare.op == "=":
+            return state[1] == compare.operand
+        return _compare(state[COMPARED[compare.target]], compare.op, compare.operand)
 
 
 def _compare(left: object, op: str, right: object) -> bool:

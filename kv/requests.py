@@ -41,9 +41,10 @@ def check_lease_id(lease_id: int) -> None:
 def check_txn(when: Sequence[Compare], then: Sequence[Op], otherwise: Sequence[Op], grant_ttl: int) -> None:
     if grant_ttl:
         check_ttl(grant_ttl)
+    value = Target.VALUE
     for compare in when:
         check_key(compare.key)
-        kind = bytes if compare.target is Target.VALUE else int
+        kind = bytes if compare.target is value else int
         if not isinstance(compare.operand, kind):
             raise InvalidRequest(
                 f"{compare.target.value} is compared with {kind.__name__}, not {compare.operand!r}"

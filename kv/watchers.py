@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import TypeVar
 
@@ -130,16 +130,16 @@ class WatcherIndex:
         else:
             _remove(self._by_range, (key, end), watcher)
 
-    def watching(self, key: bytes) -> Iterator[Watcher]:
+    def watching(self, key: bytes) -> Sequence[Watcher]:
         """Every watcher of `key`."""
-        if found := self._by_key.get(key):
-            yield from found
+        found = list(self._by_key.get(key, ()))
         for length in self._lengths:
-            if length <= len(key) and (found := self._by_prefix.get(key[:length])):
-                yield from found
+            if length <= len(key) and (watchers := self._by_prefix.get(key[:length])):
+                found += watchers
         for (start, end), watchers in self._by_range.items():
             if covers(start, end, key):
-                yield from watchers
+                found += watchers
+        return found
 
     def dispatch(self, batches: Sequence[WatchBatch]) -> None:
         """Gives each batch, or the part of it that it covers, to each watcher; cuts off those that are full."""

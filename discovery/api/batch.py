@@ -68,7 +68,7 @@ class BatchBody(msgspec.Struct, forbid_unknown_fields=True):
     ]
 
 
-class BatchResult(msgspec.Struct, omit_defaults=True, kw_only=True):
+class BatchResult(msgspec.Struct, omit_defaults=True, kw_only=True, gc=False):
     """`status` as of the single call. `problem`: why it was not done; else `revision` is the instance's, or the one
     that removed it, and a put has the rest too (`lease` null: permanent)."""
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from types import MappingProxyType
 
 from aiohttp import web
@@ -169,6 +170,7 @@ def lease_of(body: InstanceBody) -> tuple[int | None, int | None]:
     return lease, body.lease_ttl if isinstance(body.lease_ttl, int) else None
 
 
+@lru_cache(maxsize=256)  # many instances of a batch name the same one
 def lease_id(text: str, field: str = "lease") -> int:
     """An id as etcdctl prints it, hex digits. Raises InvalidField."""
     if _LEASE_ID.match(text):

@@ -2,7 +2,8 @@
 
 Owns the revision of each service's last change, as far back as it is remembered, and who is woken by one. A list has
 what is in DNS, of which the feed tells, and what was drained, of which the store tells apart. One move between the two
-is two words in either order, so whoever may have asked in between is woken once more. It never looks at a list.
+is two words in either order, so whoever may have asked in between is woken once more. It looks at no list, and asks the
+view only for the revision of what stands at a name itself.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from discovery.api.parts import ApiParts
 from discovery.kv.contract import Event
 from discovery.names import Path
 
-CHANGED = 100_000  # services whose last change is remembered
+CHANGED = 100_000  # scopes whose last change is remembered
 ONCE_MORE = 1.0  # seconds after which those are woken who may have asked between two words of one change
 
 
@@ -110,7 +111,9 @@ class Polls:
         """The revision; 0 where none is remembered. What stands at a name itself is not noted: the view tells."""
         there = self._parts.view.find(scope.service) if scope.service is not None and scope.subtree else None
         records = there.records if there is not None else ()
-        return max((self._changed.get(scope, 0), *(record.revision for record in records)))
+        newest = max((record.revision for record in records), default=0)
+        # A record of a load's later pages may be ahead of the view.
+        return max(self._changed.get(scope, 0), min(newest, self._parts.view.revision))
 
     def _note(self, scopes: Collection[Scope], revision: int) -> None:
         if revision >= self._last:

@@ -1,4 +1,4 @@
-"""The workers: as many processes as are wanted, all told the same, none waited for beyond a second.
+"""The workers: as many processes as are wanted, all told the same, none waited for beyond some seconds.
 
 Owns their number. A process is spawned (a fresh interpreter, never a fork), told all there is (`opening`), then
 everything that changes (`tell`). One that ends is replaced; one that leaves something unacknowledged for a second, or

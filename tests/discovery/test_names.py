@@ -183,3 +183,10 @@ def test_service_names_that_are_none(text: str) -> None:
 def test_the_shortest_text_reads_back(labels: list[str], apex: names.Path) -> None:
     path = apex + tuple(label.encode() for label in labels if label not in names.RESERVED_LABELS)
     assert names.service_path(names.service_text(path, ZONES), ZONES) == path
+
+
+def test_a_text_too_long_for_a_name_is_not_kept() -> None:
+    """A caller may send megabytes of them."""
+    kept = names._service_path.cache_info().currsize
+    assert len(names.service_path("a." * 200 + "a", ZONES)) == len(ZONES[0]) + 201
+    assert names._service_path.cache_info().currsize == kept

@@ -77,6 +77,23 @@ async def test_those_who_wait_have_their_turns_in_order_and_before_newcomers() -
     assert turns._next is None, "nobody waits: the loop may sleep"
 
 
+async def test_what_those_who_wait_do_beside_making_answers_is_bounded_too() -> None:
+    clock = FakeClock()
+    turns = Turns(clock)
+    came: list[int] = []
+
+    def go_on() -> bool:
+        came.append(1)
+        clock.advance(0.6 * SHARE)  # such as answers that were kept, and are sent
+        return True
+
+    for _ in range(5):
+        assert turns.wait(go_on)
+    for expected in (2, 4, 5):
+        await asyncio.sleep(0)
+        assert len(came) == expected
+
+
 async def test_no_more_wait_than_there_is_room_for() -> None:
     turns = Turns(FakeClock())
     assert [turns.wait(lambda: True) for _ in range(MAX_WAITING + 1)].count(False) == 1

@@ -43,15 +43,17 @@ async def test_a_long_poll_for_all_below_a_name_is_told_of_what_stands_there_its
         old = await put(api, "web.prod/i1")
         index = await put(api, "web.prod/i1", port=81)
         poll = "/v1/services/i1.web.prod?subtree=true&wait=300&index="
-        assert (await api.call("GET", f"{poll}{old}")).body["instances"][0]["port"] == 81
+        async with asyncio.timeout(20):
+            assert (await api.call("GET", f"{poll}{old}")).body["instances"][0]["port"] == 81
         waiting = asyncio.create_task(api.call("GET", f"{poll}{index}"))
         await until(lambda: len(api.app[POLLS].waited_for()) == 1)
         await put(api, "web.prod/i2")
         assert not waiting.done()
-        await put(api, "web.prod/i1", port=82)
-        assert (await waiting).body["instances"][0]["port"] == 82
-        await delete(api, "web.prod/i1")
-        assert (await api.call("GET", f"{poll}{index}")).body["instances"] == []
+        async with asyncio.timeout(20):
+            await put(api, "web.prod/i1", port=82)
+            assert (await waiting).body["instances"][0]["port"] == 82
+            await delete(api, "web.prod/i1")
+            assert (await api.call("GET", f"{poll}{index}")).body["instances"] == []
 
 
 async def test_a_long_poll_ends(tmp_path: Path) -> None:
