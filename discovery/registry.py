@@ -66,7 +66,7 @@ ALWAYS = Precondition()
 
 
 class Registered(msgspec.Struct, frozen=True, gc=False):
-    """`service` as stored; `lease` 0: permanent; `lease_ttl` as granted (for an own lease renewed by a batch as stored).
+    """`service` as stored; `lease` 0: permanent; `lease_ttl` as granted (of an own lease in a batch as stored).
 
     `revision` is the instance's; `reflects` that of the store which this is the answer of, never less. `drained_at`:
     when it was taken out of DNS (seconds since the epoch); None: it is in DNS.

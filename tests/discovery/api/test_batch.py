@@ -207,6 +207,25 @@ async def test_where_own_leases_could_not_be_renewed_together_each_is_by_itself(
         assert await api.store.lease_ttl(held) == (60, 60)
 
 
+async def test_what_changes_while_own_leases_are_renewed_is_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running_api(tmp_path) as api:
+        assert await statuses(api, put("i1", lease_ttl=60)) == [201]
+        renew = api.store.lease_keepalive_many
+
+        async def other_writer(lease_ids: Sequence[int]) -> Sequence[int]:
+            moved = await api.call("PUT", "/v1/services/web.prod/i1", {"host": "10.0.0.9", "lease_ttl": 0})
+            assert moved.status == 200
+            return await renew(lease_ids)
+
+        monkeypatch.setattr(api.store, "lease_keepalive_many", other_writer)
+        assert await statuses(api, put("i1", port=2, lease_ttl=60)) == [200]
+        now = (await instances(api))["i1"]
+        assert (now["host"], now["port"], now["lease_ttl"]) == ("10.0.0.1", 2, 60)
+        assert await api.store.lease_ttl(int(now["lease"], 16)) == (60, 60)
+
+
 async def test_what_the_view_does_not_know_yet_is_found_out(tmp_path: Path) -> None:
     async with running_api(tmp_path) as api:
         one = await lease(api)

@@ -56,6 +56,18 @@ async def test_a_long_poll_for_all_below_a_name_is_told_of_what_stands_there_its
             assert (await api.call("GET", f"{poll}{index}")).body["instances"] == []
 
 
+async def test_of_one_revision_the_last_word_on_a_key_counts(tmp_path: Path) -> None:
+    """What stands at a name itself is not noted where it is put, but where it goes."""
+    async with running_api(tmp_path) as api:
+        index = await put(api, "web.prod/i1")
+        gone, below = Delete(KEY), Put(b"%s/x" % KEY, b'{"host": "10.0.0.2"}')
+        await api.store.txn([], [gone, below])
+        async with asyncio.timeout(20):
+            poll = f"/v1/services/i1.web.prod?subtree=true&wait=300&index={index}"
+            listed = (await api.call("GET", poll)).body["instances"]
+        assert [each["instance"] for each in listed] == ["x"]
+
+
 async def test_a_long_poll_ends(tmp_path: Path) -> None:
     async with running_api(tmp_path) as api:
         index = await put(api, "web.prod/i1")
