@@ -131,9 +131,8 @@ def service_path(text: str, zones: Iterable[Path]) -> Path:
 
     Raises InvalidField for a label that is none and for a name outside every zone.
     """
-    read = (
-        _read_service if len(text) > MAX_NAME else _service_path
-    )  # what is too long to be a name is not kept
+    # What is too long to be a name is not kept.
+    read = _read_service if len(text) > MAX_NAME else _service_path
     return read(text, tuple(zones))
 
 
