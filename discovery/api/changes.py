@@ -172,7 +172,7 @@ def scopes_of(path: Path) -> Sequence[Scope]:
 def scopes_of_services(paths: Iterable[Path]) -> dict[Scope, None]:
     """`scopes_of` of all of them, each once, but for the names of the records themselves, with all below."""
     scopes: dict[Scope, None] = {}
-    for service in {path[:-1]: None for path in paths}:
+    for service in {path[:-1] for path in paths}:
         scopes.update(dict.fromkeys(_scopes_of_service(service)))
     return scopes
 
