@@ -155,11 +155,11 @@ class BatchWrites:
         return held if held.fields.lease_ttl == ttl else None
 
     async def _gone(self, leases: set[int]) -> Collection[int]:
-        """Renews them; those of which that can't be said."""
+        """Renews them in one call; those that have ended, or all where the store can't be asked."""
         try:
             return frozenset(await self._store.lease_keepalive_many(list(leases))) if leases else ()
         except DiscoveryError:
-            return leases  # what single writes meet, too, they say
+            return leases  # single writes ask again, each for itself, and say what they meet
 
     async def _renewed(self, leases: set[int]) -> dict[int, int | DiscoveryError]:
         """The granted TTL of each, with its full time ahead again, or what is wrong with it."""

@@ -168,7 +168,7 @@ def _check_numbers(checked: list[Operation | DiscoveryError]) -> None:
     """Puts InvalidField in the place of what is too much for one instance: those happen one after the other."""
     named = {each.path for each in checked if not isinstance(each, DiscoveryError)}
     if len(checked) - len(named) < MAX_OF_ONE:
-        return  # as nearly always, which costs a third of the look below
+        return  # as nearly always: whatever is named again, it is not that often
     seen: Counter[names.Path] = Counter()
     for position, each in enumerate(checked):
         if not isinstance(each, DiscoveryError):
